@@ -1,0 +1,330 @@
+"""The tables. Alembic (``tradedb/migrations``) owns their DDL; a test holds the two equal.
+
+The first seven are those of the original SQLite file, with its names and every column. Their numbers land in types that
+hold each stored value exactly: money in unconstrained ``numeric``, statistics in ``double precision`` (some are infinite).
+Their times have no zone, because the file never said one: the wall clock is kept; rows that our bot writes are in UTC. Their
+labels are text, verbatim, with the original's lengths. Their JSON is ``json``, not ``jsonb``, so the stored text stays as it was.
+
+The last three are new: money is ``Decimal`` and exact, times are aware UTC.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    PrimaryKeyConstraint,
+    String,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from tradedb.types import ExactNumeric, LegacyNumeric, Ratio, UtcDateTime
+
+# SQLite numbers rows by itself only for a column whose type is exactly INTEGER
+LegacyKey = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class Base(DeclarativeBase):
+    """Every table of the shared database."""
+
+
+class TradingSession(Base):
+    """One run of a bot: when, with what strategy and balance, and how it ended."""
+
+    __tablename__ = "trading_sessions"
+    __table_args__ = (
+        Index("ix_trading_sessions_start_time", "start_time"),
+    )
+
+    id: Mapped[int] = mapped_column(LegacyKey, Identity(), primary_key=True)
+    session_name: Mapped[str | None] = mapped_column(String(100))
+    start_time: Mapped[datetime] = mapped_column(DateTime())
+    end_time: Mapped[datetime | None] = mapped_column(DateTime())
+    is_active: Mapped[bool | None] = mapped_column(Boolean())
+    mode: Mapped[str] = mapped_column(String(8))
+    initial_balance: Mapped[Decimal] = mapped_column(LegacyNumeric())
+    final_balance: Mapped[Decimal | None] = mapped_column(LegacyNumeric())
+    strategy_name: Mapped[str] = mapped_column(String(100))
+    strategy_config: Mapped[Any | None] = mapped_column(JSON())
+    symbol: Mapped[str] = mapped_column(String(20))
+    timeframe: Mapped[str] = mapped_column(String(10))
+    exchange: Mapped[str | None] = mapped_column(String(50))
+    total_pnl: Mapped[Decimal | None] = mapped_column(LegacyNumeric())
+    total_trades: Mapped[int | None] = mapped_column(BigInteger())
+    win_rate: Mapped[float | None] = mapped_column(Ratio())
+    max_drawdown: Mapped[float | None] = mapped_column(Ratio())
+    created_at: Mapped[datetime | None] = mapped_column(DateTime())
+    updated_at: Mapped[datetime | None] = mapped_column(DateTime())
+
+
+class Position(Base):
+    """What is held, or was. ``order_id`` is the intent that opened it (in rows that the bot writes)."""
+
+    __tablename__ = "positions"
+    __table_args__ = (
+        UniqueConstraint("order_id", name="uq_positions_order_id"),
+        Index("ix_positions_entry_time", "entry_time"),
+        Index("ix_positions_symbol", "symbol"),
+    )
+
+    id: Mapped[int] = mapped_column(LegacyKey, Identity(), primary_key=True)
+    symbol: Mapped[str] = mapped_column(String(20))
+    side: Mapped[str] = mapped_column(String(5))
+    status: Mapped[str] = mapped_column(String(9))
+    entry_price: Mapped[Decimal] = mapped_column(LegacyNumeric())
+    size: Mapped[Decimal] = mapped_column(LegacyNumeric())
+    quantity: Mapped[Decimal | None] = mapped_column(LegacyNumeric())
+    stop_loss: Mapped[Decimal | None] = mapped_column(LegacyNumeric())
+    take_profit: Mapped[Decimal | None] = mapped_column(LegacyNumeric())
+    trailing_stop: Mapped[bool | None] = mapped_column(Boolean())
+    entry_time: Mapped[datetime] = mapped_column(DateTime())
+    last_update: Mapped[datetime | None] = mapped_column(DateTime())
+    current_price: Mapped[Decimal | None] = mapped_column(LegacyNumeric())
+    unrealized_pnl: Mapped[Decimal | None] = mapped_column(LegacyNumeric())
+    unrealized_pnl_percent: Mapped[float | None] = mapped_column(Ratio())
+    strategy_name: Mapped[str] = mapped_column(String(100))
+    confidence_score: Mapped[float | None] = mapped_column(Ratio())
+    order_id: Mapped[str | None] = mapped_column(String(100))
+    exchange: Mapped[str | None] = mapped_column(String(50))
+    session_id: Mapped[int | None] = mapped_column(LegacyKey, ForeignKey("trading_sessions.id"))
+    created_at: Mapped[datetime | None] = mapped_column(DateTime())
+    updated_at: Mapped[datetime | None] = mapped_column(DateTime())
+
+
+class AccountHistory(Base):
+    """Balance and equity over time: the equity curve."""
+
+    __tablename__ = "account_history"
+    __table_args__ = (
+        Index("idx_account_time", "timestamp"),
+        Index("ix_account_history_timestamp", "timestamp"),
+    )
+
+    id: Mapped[int] = mapped_column(LegacyKey, Identity(), primary_key=True)
+    timestamp: Mapped[datetime] = mapped_column(DateTime())
+    balance: Mapped[Decimal] = mapped_column(LegacyNumeric())
+    equity: Mapped[Decimal] = mapped_column(LegacyNumeric())
+    margin_used: Mapped[Decimal | None] = mapped_column(LegacyNumeric())
+    margin_available: Mapped[Decimal | None] = mapped_column(LegacyNumeric())
+    total_pnl: Mapped[Decimal | None] = mapped_column(LegacyNumeric())
+    daily_pnl: Mapped[Decimal | None] = mapped_column(LegacyNumeric())
+    drawdown: Mapped[float | None] = mapped_column(Ratio())
+    open_positions: Mapped[int | None] = mapped_column(BigInteger())
+    total_exposure: Mapped[Decimal | None] = mapped_column(LegacyNumeric())
+    session_id: Mapped[int | None] = mapped_column(LegacyKey, ForeignKey("trading_sessions.id"))
+    created_at: Mapped[datetime | None] = mapped_column(DateTime())
+
+
+class PerformanceMetric(Base):
+    """Figures by period, as the original system computed them."""
+
+    __tablename__ = "performance_metrics"
+    __table_args__ = (
+        UniqueConstraint("period", "period_start", "session_id", name="uq_performance_metrics_period_period_start_session_id"),
+        Index("idx_metrics_period", "period", "period_start"),
+        Index("ix_performance_metrics_period_start", "period_start"),
+    )
+
+    id: Mapped[int] = mapped_column(LegacyKey, Identity(), primary_key=True)
+    period: Mapped[str] = mapped_column(String(20))
+    period_start: Mapped[datetime] = mapped_column(DateTime())
+    period_end: Mapped[datetime] = mapped_column(DateTime())
+    total_trades: Mapped[int | None] = mapped_column(BigInteger())
+    winning_trades: Mapped[int | None] = mapped_column(BigInteger())
+    losing_trades: Mapped[int | None] = mapped_column(BigInteger())
+    win_rate: Mapped[float | None] = mapped_column(Ratio())
+    total_return: Mapped[Decimal | None] = mapped_column(LegacyNumeric())
+    total_return_percent: Mapped[float | None] = mapped_column(Ratio())
+    max_drawdown: Mapped[float | None] = mapped_column(Ratio())
+    max_drawdown_duration: Mapped[int | None] = mapped_column(BigInteger())
+    sharpe_ratio: Mapped[float | None] = mapped_column(Ratio())
+    sortino_ratio: Mapped[float | None] = mapped_column(Ratio())
+    calmar_ratio: Mapped[float | None] = mapped_column(Ratio())
+    avg_win: Mapped[Decimal | None] = mapped_column(LegacyNumeric())
+    avg_loss: Mapped[Decimal | None] = mapped_column(LegacyNumeric())
+    profit_factor: Mapped[float | None] = mapped_column(Ratio())
+    expectancy: Mapped[Decimal | None] = mapped_column(LegacyNumeric())
+    best_trade_pnl: Mapped[Decimal | None] = mapped_column(LegacyNumeric())
+    worst_trade_pnl: Mapped[Decimal | None] = mapped_column(LegacyNumeric())
+    largest_win_streak: Mapped[int | None] = mapped_column(BigInteger())
+    largest_loss_streak: Mapped[int | None] = mapped_column(BigInteger())
+    strategy_breakdown: Mapped[Any | None] = mapped_column(JSON())
+    session_id: Mapped[int | None] = mapped_column(LegacyKey, ForeignKey("trading_sessions.id"))
+    created_at: Mapped[datetime | None] = mapped_column(DateTime())
+    updated_at: Mapped[datetime | None] = mapped_column(DateTime())
+
+
+class SystemEvent(Base):
+    """What happened, for people: starts, stops, errors."""
+
+    __tablename__ = "system_events"
+    __table_args__ = (
+        Index("idx_event_severity", "severity", "timestamp"),
+        Index("idx_event_time_type", "timestamp", "event_type"),
+        Index("ix_system_events_timestamp", "timestamp"),
+    )
+
+    id: Mapped[int] = mapped_column(LegacyKey, Identity(), primary_key=True)
+    timestamp: Mapped[datetime] = mapped_column(DateTime())
+    event_type: Mapped[str] = mapped_column(String(15))
+    severity: Mapped[str | None] = mapped_column(String(20))
+    message: Mapped[str] = mapped_column(Text())
+    details: Mapped[Any | None] = mapped_column(JSON())
+    component: Mapped[str | None] = mapped_column(String(100))
+    error_code: Mapped[str | None] = mapped_column(String(50))
+    stack_trace: Mapped[str | None] = mapped_column(Text())
+    alert_sent: Mapped[bool | None] = mapped_column(Boolean())
+    alert_method: Mapped[str | None] = mapped_column(String(50))
+    session_id: Mapped[int | None] = mapped_column(LegacyKey, ForeignKey("trading_sessions.id"))
+    created_at: Mapped[datetime | None] = mapped_column(DateTime())
+
+
+class Trade(Base):
+    """A closed round trip. ``order_id`` is the intent that closed it (in rows that the bot writes)."""
+
+    __tablename__ = "trades"
+    __table_args__ = (
+        UniqueConstraint("order_id", name="uq_trades_order_id"),
+        Index("idx_trade_performance", "pnl_percent", "strategy_name"),
+        Index("idx_trade_time", "entry_time", "exit_time"),
+        Index("ix_trades_entry_time", "entry_time"),
+        Index("ix_trades_exit_time", "exit_time"),
+        Index("ix_trades_strategy_name", "strategy_name"),
+        Index("ix_trades_symbol", "symbol"),
+    )
+
+    id: Mapped[int] = mapped_column(LegacyKey, Identity(), primary_key=True)
+    symbol: Mapped[str] = mapped_column(String(20))
+    side: Mapped[str] = mapped_column(String(5))
+    source: Mapped[str] = mapped_column(String(8))
+    entry_price: Mapped[Decimal] = mapped_column(LegacyNumeric())
+    exit_price: Mapped[Decimal] = mapped_column(LegacyNumeric())
+    size: Mapped[Decimal] = mapped_column(LegacyNumeric())
+    quantity: Mapped[Decimal | None] = mapped_column(LegacyNumeric())
+    entry_time: Mapped[datetime] = mapped_column(DateTime())
+    exit_time: Mapped[datetime] = mapped_column(DateTime())
+    pnl: Mapped[Decimal] = mapped_column(LegacyNumeric())
+    pnl_percent: Mapped[float] = mapped_column(Ratio())
+    commission: Mapped[Decimal | None] = mapped_column(LegacyNumeric())
+    stop_loss: Mapped[Decimal | None] = mapped_column(LegacyNumeric())
+    take_profit: Mapped[Decimal | None] = mapped_column(LegacyNumeric())
+    exit_reason: Mapped[str | None] = mapped_column(String(100))
+    strategy_name: Mapped[str] = mapped_column(String(100))
+    strategy_config: Mapped[Any | None] = mapped_column(JSON())
+    confidence_score: Mapped[float | None] = mapped_column(Ratio())
+    order_id: Mapped[str | None] = mapped_column(String(100))
+    exchange: Mapped[str | None] = mapped_column(String(50))
+    timeframe: Mapped[str | None] = mapped_column(String(10))
+    position_id: Mapped[int | None] = mapped_column(LegacyKey, ForeignKey("positions.id"))
+    session_id: Mapped[int | None] = mapped_column(LegacyKey, ForeignKey("trading_sessions.id"))
+    created_at: Mapped[datetime | None] = mapped_column(DateTime())
+    updated_at: Mapped[datetime | None] = mapped_column(DateTime())
+
+
+class StrategyExecution(Base):
+    """What a strategy saw and decided at one time."""
+
+    __tablename__ = "strategy_executions"
+    __table_args__ = (
+        Index("ix_strategy_executions_timestamp", "timestamp"),
+    )
+
+    id: Mapped[int] = mapped_column(LegacyKey, Identity(), primary_key=True)
+    timestamp: Mapped[datetime] = mapped_column(DateTime())
+    strategy_name: Mapped[str] = mapped_column(String(100))
+    symbol: Mapped[str] = mapped_column(String(20))
+    timeframe: Mapped[str | None] = mapped_column(String(10))
+    signal_type: Mapped[str | None] = mapped_column(String(20))
+    signal_strength: Mapped[float | None] = mapped_column(Ratio())
+    confidence_score: Mapped[float | None] = mapped_column(Ratio())
+    indicators: Mapped[Any | None] = mapped_column(JSON())
+    sentiment_data: Mapped[Any | None] = mapped_column(JSON())
+    ml_predictions: Mapped[Any | None] = mapped_column(JSON())
+    action_taken: Mapped[str | None] = mapped_column(String(50))
+    position_size: Mapped[Decimal | None] = mapped_column(LegacyNumeric())
+    reasons: Mapped[Any | None] = mapped_column(JSON())
+    price: Mapped[Decimal | None] = mapped_column(LegacyNumeric())
+    volume: Mapped[Decimal | None] = mapped_column(LegacyNumeric())
+    volatility: Mapped[float | None] = mapped_column(Ratio())
+    session_id: Mapped[int | None] = mapped_column(LegacyKey, ForeignKey("trading_sessions.id"))
+    trade_id: Mapped[int | None] = mapped_column(LegacyKey, ForeignKey("trades.id"))
+    created_at: Mapped[datetime | None] = mapped_column(DateTime())
+
+
+class BotLease(Base):
+    """The one writer. Its clock is the database's; every take-over raises ``epoch``, which decisions are tested against."""
+
+    __tablename__ = "bot_lease"
+
+    name: Mapped[str] = mapped_column(String(50), primary_key=True)
+    holder: Mapped[str] = mapped_column(String(200))
+    epoch: Mapped[int] = mapped_column(BigInteger())
+    acquired_at: Mapped[datetime] = mapped_column(UtcDateTime())
+    renewed_at: Mapped[datetime] = mapped_column(UtcDateTime())
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime())
+
+
+class OrderIntent(Base):
+    """What the bot decided, committed before it acts. ``intent_id`` is derived from the decision, so deciding twice is one row."""
+
+    __tablename__ = "order_intents"
+    __table_args__ = (
+        CheckConstraint("side IN ('BUY', 'SELL')", name="ck_order_intents_side"),
+        CheckConstraint("leg IN ('ENTRY', 'EXIT')", name="ck_order_intents_leg"),
+        CheckConstraint("status IN ('PENDING', 'FILLED', 'REJECTED', 'CANCELLED')", name="ck_order_intents_status"),
+        Index("ix_order_intents_status", "status"),
+        Index("ix_order_intents_session_id", "session_id"),
+    )
+
+    intent_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    session_id: Mapped[int] = mapped_column(LegacyKey, ForeignKey("trading_sessions.id"))
+    lease_epoch: Mapped[int] = mapped_column(BigInteger())
+    strategy_name: Mapped[str] = mapped_column(String(100))
+    venue: Mapped[str] = mapped_column(String(50))
+    symbol: Mapped[str] = mapped_column(String(20))
+    side: Mapped[str] = mapped_column(String(4))
+    leg: Mapped[str] = mapped_column(String(5))
+    quantity: Mapped[Decimal] = mapped_column(ExactNumeric())
+    reference_price: Mapped[Decimal] = mapped_column(ExactNumeric())
+    signal_time: Mapped[datetime] = mapped_column(UtcDateTime())
+    reason: Mapped[str | None] = mapped_column(String(100))
+    status: Mapped[str] = mapped_column(String(10))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime())
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime())
+
+
+class Fill(Base):
+    """What the venue says happened, under the venue's own id: the same fact twice is one row."""
+
+    __tablename__ = "fills"
+    __table_args__ = (
+        PrimaryKeyConstraint("venue", "venue_trade_id"),
+        CheckConstraint("side IN ('BUY', 'SELL')", name="ck_fills_side"),
+        Index("ix_fills_intent_id", "intent_id"),
+    )
+
+    venue: Mapped[str] = mapped_column(String(50))
+    venue_trade_id: Mapped[str] = mapped_column(String(100))
+    intent_id: Mapped[str] = mapped_column(String(64), ForeignKey("order_intents.intent_id"))
+    symbol: Mapped[str] = mapped_column(String(20))
+    side: Mapped[str] = mapped_column(String(4))
+    price: Mapped[Decimal] = mapped_column(ExactNumeric())
+    quantity: Mapped[Decimal] = mapped_column(ExactNumeric())
+    fee: Mapped[Decimal] = mapped_column(ExactNumeric())
+    fee_currency: Mapped[str] = mapped_column(String(10))
+    filled_at: Mapped[datetime] = mapped_column(UtcDateTime())
+    recorded_at: Mapped[datetime] = mapped_column(UtcDateTime())
+    lease_epoch: Mapped[int] = mapped_column(BigInteger())
