@@ -1,0 +1,229 @@
+"""A target runs the one picture (Postgres, trading-bot, dashboard) somewhere: what every target offers, and which one is used.
+
+The command line knows only what is in this module; `embedded` and `compose` are imported when they are needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from tradedb.errors import EXIT_USAGE, SwitchyardError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from switchyard.checkout import Checkout
+    from switchyard.output import Progress
+
+SCHEMA_VERSION = 1
+TARGET_NAMES = ("embedded", "compose")
+SERVICES = ("postgres", "trading-bot", "dashboard")  # what `logs` and `restart` take; Compose knows `ops` as well
+
+Role = Literal["admin", "migrator", "trading-bot", "dashboard", "monitor", "backup"]
+ROLES: tuple[Role, ...] = ("admin", "migrator", "trading-bot", "dashboard", "monitor", "backup")
+# the word on the command line -> (the Postgres role, the key of its password in .env)
+ROLE_LOGIN: dict[Role, tuple[str, str]] = {
+    "admin": ("postgres", "POSTGRES_PASSWORD"),
+    "migrator": ("migrator", "MIGRATOR_DB_PASSWORD"),
+    "trading-bot": ("trading_bot", "TRADING_BOT_DB_PASSWORD"),
+    "dashboard": ("dashboard", "DASHBOARD_DB_PASSWORD"),
+    "monitor": ("monitor", "MONITOR_DB_PASSWORD"),
+    "backup": ("backup", "BACKUP_DB_PASSWORD"),
+}
+
+
+@dataclass(frozen=True)
+class SourceArg:
+    """One ``--source LABEL=FILE``: a SQLite file and the name its rows get in the ledger."""
+
+    label: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class ServiceStatus:
+    """One line of ``switchyard status``.
+
+    Args:
+        name: as in docker-compose.yml: ``postgres``, ``trading-bot``, ``dashboard``.
+        state: one word: ``running``, ``starting``, ``stopped``, ``failed``, ``exited`` …
+        url: where a browser finds it; None for what has no page.
+        healthy: the service itself says that it is ready (``/readyz`` 200; for postgres: it answers a query).
+    """
+
+    name: str
+    state: str
+    url: str | None
+    healthy: bool
+
+
+@dataclass(frozen=True)
+class DatabaseStatus:
+    """The database behind the services; every field is None while it does not answer, except where it is expected."""
+
+    host: str | None = None
+    port: int | None = None
+    server_version: str | None = None
+    system_identifier: str | None = None
+    revision: str | None = None
+    head: str | None = None
+
+
+@dataclass(frozen=True)
+class StackStatus:
+    """What ``switchyard status`` shows."""
+
+    target: str | None
+    services: tuple[ServiceStatus, ...]
+    database: DatabaseStatus
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every service says that it is ready."""
+        return bool(self.services) and all(service.healthy for service in self.services)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the object that ``status --json`` prints."""
+        return {"schema_version": SCHEMA_VERSION, **asdict(self)}
+
+
+class Target(Protocol):
+    """A place where the stack runs. Each is made by ``EmbeddedTarget(checkout)`` / ``ComposeTarget(checkout)``, which touches nothing.
+
+    Every method that fails raises SwitchyardError; `report` takes the lines that say what is being done (on stderr).
+    """
+
+    name: str
+
+    def running(self) -> bool:
+        """Return whether any part of the stack runs here; bounded to a few seconds, never raises because nothing runs."""
+        ...
+
+    def up(self, report: Progress, sources: Sequence[SourceArg], *, assume_yes: bool) -> StackStatus:
+        """Start everything, migrate, copy `sources` into the tables that are still empty, wait until every service is ready."""
+        ...
+
+    def down(self, report: Progress) -> None:
+        """Stop everything and leave no process; the data stays."""
+        ...
+
+    def status(self) -> StackStatus:
+        """Return what runs; never raises because something is away."""
+        ...
+
+    def logs(self, service: str | None, *, follow: bool) -> int:
+        """Write the newest log lines to stdout; return an exit code."""
+        ...
+
+    def restart(self, report: Progress, service: str) -> None:
+        """Restart one service and wait until it is ready."""
+        ...
+
+    def database_url(self, role: Role) -> str:
+        """Return the URL, password included, with which this machine reaches the database as `role`."""
+        ...
+
+    def psql(self, args: Sequence[str]) -> int:
+        """Run psql on the terminal as the superuser; return its exit code."""
+        ...
+
+    def exec(self, service: str, command: Sequence[str]) -> int:
+        """Run `command` with exactly that service's environment; return its exit code."""
+        ...
+
+    def prepare(self, report: Progress) -> None:
+        """Wait for the database, create the roles, migrate: what must be done before the services start."""
+        ...
+
+    def ensure_roles(self) -> list[str]:
+        """Create or update the Postgres roles; return a sentence for each change."""
+        ...
+
+    def copy(self, sources: Sequence[SourceArg], *, assume_yes: bool, as_json: bool, dry_run: bool) -> int:
+        """Copy SQLite files into this target's database (``switchyard copy`` without ``--target-url``); return an exit code."""
+        ...
+
+    def reset(self, report: Progress) -> None:
+        """Stop everything and delete the data. The question was asked before."""
+        ...
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A target, and the half sentence that says why it was chosen."""
+
+    target: Target
+    reason: str
+
+
+def make_target(name: str, checkout: Checkout) -> Target:
+    """Return the target of that name; nothing is started or looked at."""
+    if name == "compose":
+        from switchyard.targets.compose import ComposeTarget
+
+        return ComposeTarget(checkout)
+    if name == "embedded":
+        from switchyard.targets.embedded import EmbeddedTarget
+
+        return EmbeddedTarget(checkout)
+    raise SwitchyardError(
+        "STACK-001",
+        f"there is no target {name!r}",
+        why=f"The targets are: {', '.join(TARGET_NAMES)}. Nothing was changed.",
+        fix="make up TARGET=embedded",
+        exit_code=EXIT_USAGE,
+    )
+
+
+def choose_target(checkout: Checkout, requested: str | None) -> Choice:
+    """Return the target for ``up``: the requested one, else last time's, else Compose where an engine answers, else embedded.
+
+    Args:
+        requested: ``embedded``, ``compose`` or None for "choose".
+    Raises: SwitchyardError: STACK-001 unknown name; STACK-002 another target runs; STACK-01x Compose was asked for and cannot run.
+    """
+    from switchyard.targets import docker_engine
+
+    remembered = checkout.state().target
+    name, reason = requested, "asked for"
+    if name is None and remembered is not None:
+        name, reason = remembered, "as last time"
+    if name is None:
+        engine = docker_engine.probe()
+        name = "compose" if engine.usable else "embedded"
+        reason = engine.sentence
+    choice = Choice(make_target(name, checkout), reason)
+    if remembered is not None and remembered != name:
+        _refuse_two_at_once(checkout, remembered, name)
+    if name == "compose":
+        docker_engine.require()
+    return choice
+
+
+def current_target(checkout: Checkout) -> Target:
+    """Return the target that ``up`` chose last; ``status``, ``logs``, ``copy`` … follow it.
+
+    Raises: SwitchyardError: STACK-003, nothing was ever started here.
+    """
+    name = checkout.state().target
+    if name is None:
+        raise SwitchyardError(
+            "STACK-003",
+            "no stack was started from this checkout yet",
+            why=f"{checkout.state_file} names no target. Nothing was changed.",
+            fix="make up",
+        )
+    return make_target(name, checkout)
+
+
+def _refuse_two_at_once(checkout: Checkout, running: str, wanted: str) -> None:
+    """Raise if the other target still runs: two stacks of one checkout would have two databases."""
+    if make_target(running, checkout).running():
+        raise SwitchyardError(
+            "STACK-002",
+            f"the {running} target runs; it and {wanted} do not run side by side",
+            why="Each has a database of its own, and you would not know which one you look at. Nothing was changed.",
+            fix=f"make down, then make up TARGET={wanted}",
+        )
