@@ -1,0 +1,216 @@
+"""Loads a settings class from the sources in order, and remembers for every setting which source won."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import AliasChoices, SecretBytes, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource
+
+from tradedb.config.sources import Source, SourceName, read_sources
+from tradedb.errors import EXIT_CONFIG, SwitchyardError
+from tradedb.redaction import HIDDEN, redact, register_secret
+from tradedb.urls import password_of, redact_url
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where one setting's value came from.
+
+    Args:
+        value: the value as a person may see it; None when the setting is unset.
+        source: which source won.
+        where: what to open to change it.
+    """
+
+    value: str | None
+    source: SourceName
+    where: str
+
+
+class _Layer(EnvSettingsSource):
+    """One source, seen as pydantic-settings sees an environment: only the variables that the class declares."""
+
+    def __init__(self, cls: type[BaseSettings], source: Source) -> None:
+        super().__init__(cls)
+        declared = {name: variable_name(cls, name) for name in cls.model_fields}
+        nested = self.env_nested_delimiter
+        self.source = source
+        self.env_vars = {
+            key.lower(): value
+            for key, value in source.values.items()
+            if key in declared.values() or (nested and key.partition(nested)[0] in declared.values())
+        }
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """Return the list or mapping in a JSON text; say which variable is at fault."""
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            variable = variable_name(self.settings_cls, field_name)
+            found = HIDDEN if is_secret(field) else repr(value)
+            problem = f"{variable}: expected JSON, found {found} (from {self.source.where})"
+            raise _invalid([problem], self.source.where) from None
+
+
+def load_settings(cls: type[S], *, env_file: Path | None = None) -> S:
+    """Return the settings of `cls`, read from Railway, AWS Secrets Manager, the environment and .env, in this order.
+
+    Every secret value read is registered, so that no log shows it.
+
+    Args:
+        cls: any BaseSettings subclass. A field's variable is its alias or its prefixed name, in upper case.
+        env_file: the .env file; without it SWITCHYARD_ENV_FILE's, else ./.env if there is one.
+
+    Raises:
+        SwitchyardError: exit code 78. CONFIG-002 a value that does not fit, CONFIG-003 a required setting that no
+            source has, CONFIG-004 to CONFIG-008 a source that is configured and cannot be read.
+    """
+    layers = [_Layer(cls, source) for source in read_sources(env_file)]
+    found = [(layer.source, layer()) for layer in layers]
+    winners = {name: _winner(cls, name, found) for name in cls.model_fields}
+    try:
+        settings = cls(_build_sources=(tuple(layers), {}))
+    except ValidationError as error:
+        raise _explain(cls, error, winners) from None
+    for name, field in cls.model_fields.items():
+        if is_secret(field) and getattr(settings, name) is not None:
+            _register(getattr(settings, name))
+    _remember(settings, winners)
+    return settings
+
+
+def provenance(settings: BaseSettings) -> dict[str, Origin]:
+    """Return for every setting, by variable name, its redacted value and the source that won.
+
+    Settings that no `load_settings` made say "code" for what was given and "default" for the rest.
+    """
+    cls = type(settings)
+    winners = _winners.get(id(settings))
+    origins: dict[str, Origin] = {}
+    for name in cls.model_fields:
+        if winners is not None:
+            source, where = winners[name]
+        elif name in settings.model_fields_set:
+            source, where = "code", "given by the program"
+        else:
+            source, where = _DEFAULT
+        origins[variable_name(cls, name)] = Origin(_shown(getattr(settings, name)), source, where)
+    return origins
+
+
+def variable_name(cls: type[BaseSettings], name: str) -> str:
+    """Return the one name under which a person sets the field `name`, like DATABASE_POOL_SIZE for pool_size."""
+    alias = cls.model_fields[name].validation_alias
+    if isinstance(alias, AliasChoices):
+        alias = alias.choices[0]
+    if isinstance(alias, str):
+        return alias.upper()
+    return f"{cls.model_config.get('env_prefix', '')}{name}".upper()
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """Return whether the field's type hides its value."""
+    return any(kind in (SecretStr, SecretBytes) for kind in (field.annotation, *get_args(field.annotation)))
+
+
+_DEFAULT: tuple[SourceName, str] = ("default", "its default")
+_winners: dict[int, Mapping[str, tuple[SourceName, str]]] = {}  # by id(settings), for as long as they live
+
+
+def _remember(settings: BaseSettings, winners: Mapping[str, tuple[SourceName, str]]) -> None:
+    """Keep which source won; settings classes are not ours, so it cannot be kept in the object."""
+    _winners[id(settings)] = winners
+    weakref.finalize(settings, _winners.pop, id(settings), None)
+
+
+def _winner(cls: type[BaseSettings], name: str, found: list[tuple[Source, dict[str, Any]]]) -> tuple[SourceName, str]:
+    """Return the first source that has the field."""
+    alias = cls.model_fields[name].validation_alias
+    keys = {name, *([alias] if isinstance(alias, str) else [])}
+    if isinstance(alias, AliasChoices):
+        keys.update(choice for choice in alias.choices if isinstance(choice, str))
+    for source, values in found:
+        if keys & values.keys():
+            return source.name, source.where
+    return _DEFAULT
+
+
+def _register(secret: SecretStr | SecretBytes) -> None:
+    """Make every log hide the secret: of a URL the password, so that the host stays readable."""
+    value = secret.get_secret_value()
+    text = value if isinstance(value, str) else value.decode(errors="replace")
+    register_secret(password_of(text) if "://" in text else text)
+
+
+def _shown(value: object) -> str | None:
+    """Return the value as a person may see it."""
+    if value is None:
+        return None
+    if isinstance(value, SecretStr):
+        text = value.get_secret_value()
+        return redact_url(text) if "://" in text else HIDDEN
+    return HIDDEN if isinstance(value, SecretBytes) else redact(str(value))
+
+
+def _explain(
+    cls: type[BaseSettings], error: ValidationError, winners: Mapping[str, tuple[SourceName, str]]
+) -> SwitchyardError:
+    """Return the error that names each variable at fault, what was expected and found, and its source."""
+    by_key = {key: name for name in cls.model_fields for key in (name, _alias(cls, name))}
+    problems: list[str] = []
+    missing: list[str] = []
+    wheres: list[str] = []
+    for problem in error.errors(include_url=False):
+        key = str(problem["loc"][0]) if problem["loc"] else ""
+        name = by_key.get(key)
+        if name is None:  # a rule over several settings
+            problems.append(_sentence(problem["msg"]))
+            continue
+        variable = variable_name(cls, name)
+        if problem["type"] == "missing":
+            missing.append(variable)
+            continue
+        _, where = winners[name]
+        shown = HIDDEN if is_secret(cls.model_fields[name]) else redact(repr(problem["input"]))
+        problems.append(f"{variable}: {_sentence(problem['msg'])}, found {shown} (from {where})")
+        wheres.append(f"{variable} in {where}")
+    if problems:
+        return _invalid(problems, ", ".join(wheres) or "the settings named above")
+    return SwitchyardError(
+        "CONFIG-003",
+        f"{', '.join(missing)}: required, and set nowhere",
+        why="no source has it: Railway's variables, AWS Secrets Manager, the environment, .env. Nothing was started.",
+        fix=f"set {', '.join(missing)}; docs/configuration.md says what belongs there",
+        exit_code=EXIT_CONFIG,
+    )
+
+
+def _alias(cls: type[BaseSettings], name: str) -> str:
+    """Return the key under which pydantic reports the field."""
+    alias = cls.model_fields[name].validation_alias
+    return alias if isinstance(alias, str) else name
+
+
+def _sentence(message: str) -> str:
+    """Return pydantic's message in our words: "expected a valid integer"."""
+    message = message.removeprefix("Value error, ").partition(", unable to ")[0]
+    return f"expected {message.removeprefix('Input should be ')}" if message.startswith("Input") else redact(message)
+
+
+def _invalid(problems: list[str], where: str) -> SwitchyardError:
+    """Return the error for values that do not fit."""
+    return SwitchyardError(
+        "CONFIG-002",
+        "; ".join(problems),
+        why="a setting that does not fit is never replaced by its default. Nothing was started or changed.",
+        fix=f"correct {where}; docs/configuration.md says what belongs there",
+        exit_code=EXIT_CONFIG,
+    )
