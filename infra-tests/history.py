@@ -18,11 +18,10 @@ from typing import Any
 from sqlalchemy import Boolean, DateTime, Table, Text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
-from tradedb.models import Base
-from tradedb.types import LegacyNumeric, Ratio
-
 from targets import Target
 from targets.instance import CHECKOUT
+from tradedb.models import Base
+from tradedb.types import LegacyNumeric, Ratio
 
 REAL = CHECKOUT.parent / "shared" / "data" / "real" / "bot.db"
 ROWS = {
@@ -36,9 +35,23 @@ ROWS = {
 }
 
 _START = datetime(2025, 6, 27, 9, 30)  # noqa: DTZ001  # the file's times have no zone
-_TEXTS = ("", "plain", 'a "quoted" word', "tab\there", "back\\slash \\N \\.", "two\nlines", "comma, 'apostrophe'", "größer ≥ 日本")
+_TEXTS = (
+    "",
+    "plain",
+    'a "quoted" word',
+    "tab\there",
+    "back\\slash \\N \\.",
+    "two\nlines",
+    "comma, 'apostrophe'",
+    "größer ≥ 日本",
+)
 _JSONS = ("null", "{}", '{"strategy": "trend", "depth": 1.10}', '{"b": 1,  "a": [1, 2.50, null]}', '"text"', "[]")
-_LABELS = {"side": ("LONG", "SHORT"), "status": ("FILLED",), "source": ("PAPER", "BACKTEST"), "mode": ("PAPER", "BACKTEST")}
+_LABELS = {
+    "side": ("LONG", "SHORT"),
+    "status": ("FILLED",),
+    "source": ("PAPER", "BACKTEST"),
+    "mode": ("PAPER", "BACKTEST"),
+}
 
 
 def require_real() -> bool:
@@ -61,7 +74,7 @@ def legacy_tables() -> list[Table]:
 
 def make_twin(path: Path, *, seed: int = 20250707) -> Path:
     """Write a history with the real file's shape and difficult values; the same seed gives the same file."""
-    random = Random(seed)  # noqa: S311  # test data
+    random = Random(seed)  # test data
     db = sqlite3.connect(path)
     for table in legacy_tables():
         ddl = str(CreateTable(table).compile(dialect=sqlite.dialect()))
@@ -70,8 +83,11 @@ def make_twin(path: Path, *, seed: int = 20250707) -> Path:
             db.execute(str(CreateIndex(index).compile(dialect=sqlite.dialect())))
     for table in legacy_tables():
         marks = ", ".join("?" * len(table.columns))
-        rows = [[_value(random, table, column.name, number) for column in table.columns] for number in range(1, ROWS[table.name] + 1)]
-        db.executemany(f"INSERT INTO {table.name} VALUES ({marks})", rows)  # noqa: S608  # names from our own models
+        rows = [
+            [_value(random, table, column.name, number) for column in table.columns]
+            for number in range(1, ROWS[table.name] + 1)
+        ]
+        db.executemany(f"INSERT INTO {table.name} VALUES ({marks})", rows)  # names from our own models
     db.commit()
     db.close()
     return path
@@ -119,8 +135,8 @@ def differences(source: Path, target: Target) -> list[str]:
     for table in legacy_tables():
         names = [column.name for column in table.columns]
         as_text = ", ".join(f"{name}::text AS {name}" for name in names)
-        there = {row["id"]: row for row in target.sql(f"SELECT {as_text} FROM {table.name} ORDER BY id")}  # noqa: S608
-        here = {str(row["id"]): row for row in db.execute(f"SELECT * FROM {table.name}")}  # noqa: S608
+        there = {row["id"]: row for row in target.sql(f"SELECT {as_text} FROM {table.name} ORDER BY id")}
+        here = {str(row["id"]): row for row in db.execute(f"SELECT * FROM {table.name}")}
         found += [f"{table.name} id={key}: not copied" for key in here.keys() - there.keys()]
         for key in here.keys() & there.keys():
             found += [
@@ -150,6 +166,5 @@ def _same(table: Table, name: str, here: Any, there: str | None) -> bool:
 
 def counts(target: Target) -> dict[str, int]:
     """Rows in Postgres of each table that the original file has."""
-    query = " UNION ALL ".join(f"SELECT '{name}' AS name, count(*) AS n FROM {name}" for name in ROWS)  # noqa: S608
+    query = " UNION ALL ".join(f"SELECT '{name}' AS name, count(*) AS n FROM {name}" for name in ROWS)
     return {row["name"]: row["n"] for row in target.sql(query)}
-

@@ -29,7 +29,9 @@ def until(condition: Callable[[], T], timeout_s: float, what: str, every_s: floa
 def ready(target: Target, timeout_s: float = 30) -> None:
     """Wait until both services say that they are ready."""
     for service in SERVICES[1:]:
-        until(lambda service=service: target.answer(service, "/readyz")[0] == 200, timeout_s, f"{service} /readyz is 200")
+        until(
+            lambda service=service: target.answer(service, "/readyz")[0] == 200, timeout_s, f"{service} /readyz is 200"
+        )
 
 
 @dataclass

@@ -68,7 +68,7 @@ class Target(ABC):
 
     def sql(self, query: str, role: str = "admin") -> list[dict[str, Any]]:
         """The rows of one SELECT as dictionaries: numbers are exact, times are text."""
-        wrapped = f"SELECT coalesce(json_agg(t), '[]')::text FROM ({query}) t"  # noqa: S608  # our own queries
+        wrapped = f"SELECT coalesce(json_agg(t), '[]')::text FROM ({query}) t"  # our own queries
         return json.loads(self._one_value(wrapped, role), parse_float=Decimal)
 
     def value(self, query: str, role: str = "admin") -> Any:
@@ -119,8 +119,12 @@ class Target(ABC):
         """SIGTERM the service's process; its exit code and the seconds it took."""
 
     @abstractmethod
-    def hard_lines(self) -> Iterable[tuple[str, str]]:
-        """(where, text) of every log, argv, image, state and settings dump of this stack, for the canary test."""
+    def kill_backend(self, pid: int) -> None:
+        """SIGKILL one process of Postgres, by the pid that Postgres gives it."""
+
+    @abstractmethod
+    def public_texts(self) -> Iterable[tuple[str, str]]:
+        """(where, text) of every place in which no secret may be: logs, argv, image layers, state files."""
 
     @abstractmethod
     def leftovers(self) -> list[str]:
@@ -137,3 +141,25 @@ def attach(instance: Instance) -> Target:
     """Return a Target for an instance that is already up."""
     module = importlib.import_module(TARGETS[instance.target])
     return cast("Callable[[Instance], Target]", module.attach)(instance)
+
+
+# What every instance of the tests has different from a user's: a market that trades often enough to watch it
+SETTINGS = {"BOT_CANDLE_INTERVAL_S": "1"}
+
+
+def described_start(name: str, attach: Callable[[Instance], Target]) -> Target:
+    """Start a fresh instance through the real command.
+
+    Raises: TargetUnreachable, with the command's own error; nothing is left running.
+    """
+    instance = Instance.create(name, **SETTINGS)
+    try:
+        done = instance.up(check=False)
+        if done.returncode != 0:
+            raise TargetUnreachable(
+                f"target {name}: `{' '.join(done.command[-3:])}` failed with exit code {done.returncode}\n{done.stderr[-4000:]}"
+            )
+        return attach(instance)
+    except BaseException:
+        instance.destroy()
+        raise

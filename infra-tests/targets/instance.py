@@ -47,7 +47,14 @@ class Completed:
 def run(command: list[str], *, env: dict[str, str], timeout_s: float, check: bool, cwd: Path = CHECKOUT) -> Completed:
     """Run a command without a terminal; with ``check`` a failure shows everything it printed."""
     done = subprocess.run(
-        command, env=env, cwd=cwd, timeout=timeout_s, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        command,
+        env=env,
+        cwd=cwd,
+        timeout=timeout_s,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     completed = Completed(tuple(command), done.returncode, done.stdout, done.stderr)
     assert not check or done.returncode == 0, str(completed)
@@ -117,17 +124,14 @@ class Instance:
         self.env_file.write_text("\n".join(lines) + "\n")
 
     def _canaries(self) -> dict[str, str]:
-        """Recognisable secrets in place of random ones, and a project of its own for Compose."""
-        planted = {
-            key: f"canary-{key.lower().replace('_', '-')}~{secrets.token_urlsafe(18)}"
-            for key in self.read_env()
-            if key.endswith(("_PASSWORD", "_SECRET"))
-        }
-        return planted | {"COMPOSE_PROJECT_NAME": f"switchyard-test-{secrets.token_hex(4)}"}
+        """Recognisable secrets in place of random ones."""
+        return {key: f"canary-{key.lower().replace('_', '-')}~{secrets.token_urlsafe(18)}" for key in self.secrets()}
 
     def secrets(self) -> dict[str, str]:
         """Every secret of this instance by the name of its setting."""
-        return {key: value for key, value in self.read_env().items() if key.endswith(("_PASSWORD", "_SECRET")) and value}
+        return {
+            key: value for key, value in self.read_env().items() if key.endswith(("_PASSWORD", "_SECRET")) and value
+        }
 
     def switchyard(
         self,

@@ -49,7 +49,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         names = [name for mark in item.iter_markers("targets") for name in mark.args]
         unknown = sorted(set(names) - set(TARGETS))
         if unknown:
-            raise pytest.UsageError(f"{item.nodeid}: targets({', '.join(unknown)}): not a target; {', '.join(TARGETS)} are")
+            raise pytest.UsageError(
+                f"{item.nodeid}: targets({', '.join(unknown)}): not a target; {', '.join(TARGETS)} are"
+            )
         (kept if not names or chosen in names else elsewhere).append(item)
     if elsewhere:
         config.hook.pytest_deselected(items=elsewhere)
