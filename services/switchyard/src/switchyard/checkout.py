@@ -1,4 +1,4 @@
-"""One checkout: where its files are, what it remembers between two commands, and the lock that keeps two commands apart."""
+"""One checkout: where its files are, what it remembers, and the lock that keeps two commands apart."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Checkout:
 
     Args:
         root: the folder with docker-compose.yml and .env.example.
-        home: where the instance keeps its data, ports, logs and sockets (``SWITCHYARD_HOME``, else ``.switchyard`` in root).
+        home: the instance's data, ports, logs and sockets (``SWITCHYARD_HOME``, else ``.switchyard`` in root).
         env_file: the secrets and ports (``SWITCHYARD_ENV_FILE``, else ``.env`` in root).
     """
 
@@ -51,7 +51,7 @@ class Checkout:
             raise SwitchyardError(
                 "STACK-004",
                 f"{root} is no checkout of Switchyard: .env.example is missing",
-                why="This command works on a checkout; inside an image only `db prepare`, `db roles` and `copy --target-url` do.",
+                why="Inside an image only `db prepare`, `db roles` and `copy --target-url` work.",
                 fix="run .venv/bin/switchyard of the checkout",
                 exit_code=EXIT_CONFIG,
             )
@@ -93,8 +93,8 @@ class Checkout:
             raise SwitchyardError(
                 "STACK-005",
                 f"cannot write in {self.home}: {error.strerror}",
-                why=f"The stack keeps its data, ports and logs there, and you are {getpass.getuser()}. Nothing was changed.",
-                fix="give yourself that folder with chown, or name another one: SWITCHYARD_HOME=~/switchyard-home make up",
+                why=f"The stack keeps its data and logs there, and you are {getpass.getuser()}. Nothing was changed.",
+                fix="give yourself that folder with chown, or name another: SWITCHYARD_HOME=~/switchyard make up",
                 exit_code=EXIT_CONFIG,
             ) from error
 
@@ -142,7 +142,7 @@ class Checkout:
         return SwitchyardError(
             "STACK-006",
             f"another command works on this checkout: {who}, since {holder.get('since', 'a moment ago')}",
-            why=f"Two at once would start everything twice. It holds {self.home / 'up.lock'}; nothing was changed by this one.",
+            why="Two at once would start everything twice. Nothing was changed by this one.",
             fix=f"wait until it has ended, or stop it with: kill {holder.get('pid', 'PID')}",
         )
 

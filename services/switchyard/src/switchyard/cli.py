@@ -5,10 +5,9 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
-
 from tradedb.errors import EXIT_FAILED, EXIT_USAGE, SwitchyardError
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ EXIT_INTERRUPTED = 130
 class LazyGroup(click.Group):
     """A group of which some commands live in modules that are imported only when they are used."""
 
-    lazy: dict[str, tuple[str, str]] = {"copy": ("switchyard.transfer.cli", "copy_command")}
+    lazy: ClassVar[dict[str, tuple[str, str]]] = {"copy": ("switchyard.transfer.cli", "copy_command")}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
@@ -63,7 +62,7 @@ yes_option = click.option("--yes", "-y", "assume_yes", is_flag=True, help="Answe
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="switchyard")
 def cli() -> None:
-    """One Postgres for your bot and your dashboard: on your laptop and on Railway.
+    r"""One Postgres for your bot and your dashboard: on your laptop and on Railway.
 
     \b
     switchyard up                                   start everything
@@ -81,7 +80,7 @@ def cli() -> None:
 @click.option("--new-ports", is_flag=True, help="Choose free ports anew, in .env too.")
 @yes_option
 def up(target: str | None, sources: tuple[SourceArg, ...], new_ports: bool, assume_yes: bool) -> None:
-    """Start Postgres, migrate, start both services, and say where they are.
+    r"""Start Postgres, migrate, start both services, and say where they are.
 
     \b
     switchyard up
@@ -94,7 +93,7 @@ def up(target: str | None, sources: tuple[SourceArg, ...], new_ports: bool, assu
 
 @cli.command()
 def down() -> None:
-    """Stop everything and leave no process. The data stays.
+    r"""Stop everything and leave no process. The data stays.
 
     \b
     switchyard down
@@ -107,7 +106,7 @@ def down() -> None:
 @cli.command()
 @json_option
 def status(as_json: bool) -> int:
-    """Show what runs, where, and which database is behind it. Exit code 1 when something is not healthy.
+    r"""Show what runs, where, and which database is behind it. Exit code 1 when something is not healthy.
 
     \b
     switchyard status
@@ -122,7 +121,7 @@ def status(as_json: bool) -> int:
 @click.option("--follow", "-f", is_flag=True, help="Go on showing new lines until Ctrl-C.")
 @click.argument("service", required=False)
 def logs(follow: bool, service: str | None) -> int:
-    """Show the newest log lines of SERVICE, or of all.
+    r"""Show the newest log lines of SERVICE, or of all.
 
     \b
     switchyard logs trading-bot
@@ -136,7 +135,7 @@ def logs(follow: bool, service: str | None) -> int:
 @cli.command()
 @click.argument("service")
 def restart(service: str) -> None:
-    """Restart SERVICE and wait until it is ready.
+    r"""Restart SERVICE and wait until it is ready.
 
     \b
     switchyard restart dashboard
@@ -149,7 +148,7 @@ def restart(service: str) -> None:
 @cli.command(context_settings={"ignore_unknown_options": True})
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def psql(args: tuple[str, ...]) -> int:
-    """Open psql on the stack's database as the superuser; ARGS go to psql.
+    r"""Open psql on the stack's database as the superuser; ARGS go to psql.
 
     \b
     switchyard psql
@@ -164,7 +163,7 @@ def psql(args: tuple[str, ...]) -> int:
 @click.argument("service")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_(service: str, command: tuple[str, ...]) -> int:
-    """Run COMMAND with exactly the environment that SERVICE has.
+    r"""Run COMMAND with exactly the environment that SERVICE has.
 
     \b
     switchyard exec trading-bot -- tradedb info --json
@@ -176,7 +175,7 @@ def exec_(service: str, command: tuple[str, ...]) -> int:
 
 @cli.command()
 def env() -> None:
-    """Write .env with fresh secrets and free ports; an existing one is left as it is.
+    r"""Write .env with fresh secrets and free ports; an existing one is left as it is.
 
     \b
     switchyard env
@@ -189,7 +188,7 @@ def env() -> None:
 @cli.command()
 @yes_option
 def reset(assume_yes: bool) -> None:
-    """Stop everything and DELETE THE DATABASE. Asks first; without a terminal it needs --yes.
+    r"""Stop everything and DELETE THE DATABASE. Asks first; without a terminal it needs --yes.
 
     \b
     switchyard reset
@@ -207,7 +206,7 @@ def db() -> None:
 @db.command(name="url")
 @click.option("--role", type=ROLE, default="admin", show_default=True, help="Whose URL.")
 def db_url(role: str) -> None:
-    """Print the URL of the database, password included.
+    r"""Print the URL of the database, password included.
 
     \b
     switchyard db url --role dashboard
@@ -219,7 +218,7 @@ def db_url(role: str) -> None:
 
 @db.command(name="roles")
 def db_roles() -> None:
-    """Create the least-privilege roles, or set them right again. Passwords come from .env (in an image: the environment).
+    r"""Create the least-privilege roles, or set them right. Passwords come from .env (in an image: the environment).
 
     \b
     switchyard db roles
@@ -231,14 +230,14 @@ def db_roles() -> None:
 
 @db.command(name="prepare")
 def db_prepare() -> None:
-    """Wait for the database, create the roles, migrate. `up` does it; in the ops image it is the command.
+    r"""Wait for the database, create the roles, migrate. `up` does it; in the ops image it is the command.
 
     \b
     switchyard db prepare
     """
     from switchyard import stack
 
-    stack.prepare()
+    stack.prepare_database()
 
 
 @cli.group(name="config")
@@ -256,7 +255,7 @@ def config_group() -> None:
 )
 @json_option
 def config_show(service: str, as_json: bool) -> int:
-    """Show every setting, redacted, and which source won.
+    r"""Show every setting, redacted, and which source won.
 
     \b
     switchyard config show

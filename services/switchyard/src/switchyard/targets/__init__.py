@@ -1,4 +1,4 @@
-"""A target runs the one picture (Postgres, trading-bot, dashboard) somewhere: what every target offers, and which one is used.
+"""A target runs the one picture (Postgres, trading-bot, dashboard) somewhere: what each offers, and which one is used.
 
 The command line knows only what is in this module; `embedded` and `compose` are imported when they are needed.
 """
@@ -90,7 +90,7 @@ class StackStatus:
 
 
 class Target(Protocol):
-    """A place where the stack runs. Each is made by ``EmbeddedTarget(checkout)`` / ``ComposeTarget(checkout)``, which touches nothing.
+    """A place where the stack runs. ``EmbeddedTarget(checkout)`` or ``ComposeTarget(checkout)`` makes one, touching nothing.
 
     Every method that fails raises SwitchyardError; `report` takes the lines that say what is being done (on stderr).
     """
@@ -98,11 +98,11 @@ class Target(Protocol):
     name: str
 
     def running(self) -> bool:
-        """Return whether any part of the stack runs here; bounded to a few seconds, never raises because nothing runs."""
+        """Return whether any part of the stack runs here; bounded to a few seconds."""
         ...
 
     def up(self, report: Progress, sources: Sequence[SourceArg], *, assume_yes: bool) -> StackStatus:
-        """Start everything, migrate, copy `sources` into the tables that are still empty, wait until every service is ready."""
+        """Start everything, migrate, copy `sources` into tables that are still empty, wait until all is ready."""
         ...
 
     def down(self, report: Progress) -> None:
@@ -142,7 +142,7 @@ class Target(Protocol):
         ...
 
     def copy(self, sources: Sequence[SourceArg], *, assume_yes: bool, as_json: bool, dry_run: bool) -> int:
-        """Copy SQLite files into this target's database (``switchyard copy`` without ``--target-url``); return an exit code."""
+        """Copy SQLite files into this target's database (`copy` without ``--target-url``); return an exit code."""
         ...
 
     def reset(self, report: Progress) -> None:
@@ -178,11 +178,12 @@ def make_target(name: str, checkout: Checkout) -> Target:
 
 
 def choose_target(checkout: Checkout, requested: str | None) -> Choice:
-    """Return the target for ``up``: the requested one, else last time's, else Compose where an engine answers, else embedded.
+    """Return the target for ``up``: the requested one, else last time's, else Compose where it can run, else embedded.
 
     Args:
+        checkout: whose stack it is.
         requested: ``embedded``, ``compose`` or None for "choose".
-    Raises: SwitchyardError: STACK-001 unknown name; STACK-002 another target runs; STACK-01x Compose was asked for and cannot run.
+    Raises: SwitchyardError: STACK-001 unknown name; STACK-002 the other one runs; STACK-010 to 013 Compose cannot run.
     """
     from switchyard.targets import docker_engine
 

@@ -1,4 +1,4 @@
-"""Whether a Docker engine with Compose v2 answers on this machine, and if not, why: the reason is what the user needs."""
+"""Whether a Docker engine with Compose v2 answers on this machine, and if not, why."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def probe() -> Engine:
             return Engine(
                 "Docker is there, but this user may not talk to it",
                 "STACK-011",
-                "add yourself to the docker group (sudo usermod -aG docker $USER, then log in again), or: make up TARGET=embedded",
+                "sudo usermod -aG docker $USER, then log in again; or: make up TARGET=embedded",
             )
         return Engine(f"no Docker engine answers ({last})", "STACK-012", "start Docker, or: make up TARGET=embedded")
     engine_version = last

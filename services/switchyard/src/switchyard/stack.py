@@ -1,0 +1,260 @@
+"""What the commands do, the same on every target: they find it, hold the lock, and say how it ended."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, cast
+
+from tradedb.errors import EXIT_FAILED, EXIT_USAGE, SwitchyardError
+
+from switchyard import env_file
+from switchyard.checkout import Checkout
+from switchyard.output import Progress, print_json, styled, table
+from switchyard.targets import (
+    SERVICES,
+    DatabaseStatus,
+    ServiceStatus,
+    StackStatus,
+    choose_target,
+    current_target,
+    make_target,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from switchyard.targets import Role, SourceArg
+
+
+def up(target_name: str | None, sources: Sequence[SourceArg], *, new_ports: bool, assume_yes: bool) -> None:
+    """Start the stack and print where it is. See `switchyard up --help`."""
+    report = Progress()
+    checkout = Checkout.find()
+    for source in sources:
+        _require_file(source)
+    with checkout.lock("up"):
+        choice = choose_target(checkout, target_name)
+        report.note(f"target: {choice.target.name} ({choice.reason})")
+        _make_env(checkout, report)
+        values = env_file.read(checkout)
+        if env_file.readable_by_others(checkout):
+            report.note(f"WARN other users can read the passwords: chmod 600 {checkout.env_file}")
+        if new_ports:
+            if choice.target.running():
+                choice.target.down(report)
+            _renew_ports(checkout)
+            values = env_file.read(checkout)
+        ran_before = not new_ports and choice.target.running() and choice.target.status().healthy
+        checkout.remember(target=choice.target.name)
+        status = choice.target.up(report, sources, assume_yes=assume_yes)
+    _print_services(status)
+    _print_login(values, status)
+    word = "Everything ran already; checked" if ran_before and not sources else "Finished"
+    sys.stdout.write(f"{word} in {report.elapsed_s:.1f} s\n")
+
+
+def down() -> None:
+    """Stop the stack; the data stays."""
+    report = Progress()
+    checkout = Checkout.find()
+    with checkout.lock("down"):
+        name = checkout.state().target
+        target = make_target(name, checkout) if name else None
+        if target is None or not target.running():
+            sys.stdout.write("Nothing runs.\n")
+            return
+        target.down(report)
+    sys.stdout.write(f"Stopped in {report.elapsed_s:.1f} s. The data is kept. Next: make up\n")
+
+
+def status(*, as_json: bool) -> int:
+    """Print what runs; return 0 if all of it is healthy, else 1."""
+    checkout = Checkout.find()
+    name = checkout.state().target
+    if name is None:
+        stopped = tuple(ServiceStatus(service, "stopped", None, healthy=False) for service in SERVICES)
+        found = StackStatus(None, stopped, DatabaseStatus())
+    else:
+        found = make_target(name, checkout).status()
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        _print_services(found)
+        _print_database(found)
+    return 0 if found.healthy else EXIT_FAILED
+
+
+def logs(service: str | None, *, follow: bool) -> int:
+    """Show logs of the target that `up` chose."""
+    return current_target(Checkout.find()).logs(service, follow=follow)
+
+
+def restart(service: str) -> None:
+    """Restart one service under the lock."""
+    report = Progress()
+    checkout = Checkout.find()
+    target = current_target(checkout)
+    with checkout.lock(f"restart {service}"):
+        target.restart(report, service)
+    sys.stdout.write(f"{service} is ready again after {report.elapsed_s:.1f} s\n")
+
+
+def psql(args: Sequence[str]) -> int:
+    """Run psql against the stack's database."""
+    return current_target(Checkout.find()).psql(args)
+
+
+def exec_in(service: str, command: Sequence[str]) -> int:
+    """Run a command with a service's environment."""
+    return current_target(Checkout.find()).exec(service, command)
+
+
+def write_env() -> None:
+    """Write .env, or say that it is there."""
+    checkout = Checkout.find()
+    if env_file.write(checkout):
+        sys.stdout.write(f"Wrote {checkout.env_file} (mode 600) with fresh secrets and free ports. Next: make up\n")
+        return
+    env_file.read(checkout)
+    sys.stdout.write(f"{checkout.env_file} is there already and is left as it is. Next: make up\n")
+
+
+def reset(*, assume_yes: bool) -> None:
+    """Delete the stack's data after a question whose default is No.
+
+    Raises: SwitchyardError: STACK-008, nobody can be asked and --yes was not given.
+    """
+    import click
+
+    report = Progress()
+    checkout = Checkout.find()
+    name = checkout.state().target
+    if name is None:
+        sys.stdout.write("There is no data to delete: nothing was ever started here.\n")
+        return
+    if not assume_yes:
+        if not sys.stdin.isatty():
+            raise SwitchyardError(
+                "STACK-008",
+                "reset deletes the database and would ask first, but there is no terminal to ask on",
+                why="Nothing was deleted.",
+                fix="if you mean it: .venv/bin/switchyard reset --yes",
+                exit_code=EXIT_USAGE,
+            )
+        question = f"Stop everything and DELETE the database of the {name} target of {checkout.root}?"
+        if not click.confirm(question, default=False, err=True):
+            sys.stdout.write("Nothing was deleted.\n")
+            return
+    with checkout.lock("reset"):
+        make_target(name, checkout).reset(report)
+        checkout.remember(target=None)
+    sys.stdout.write(f"The data is deleted ({report.elapsed_s:.1f} s); .env and the ports stay. Next: make up\n")
+
+
+def database_url(role: str) -> str:
+    """Return the URL of the stack's database for `role`."""
+    return current_target(Checkout.find()).database_url(cast("Role", role))
+
+
+def ensure_roles() -> None:
+    """Create or update the roles: of the stack that was started here, else of DATABASE_URL (the ops image)."""
+    import os
+
+    from switchyard import prepare
+
+    checkout = _checkout_with_stack()
+    if checkout is not None:
+        changes = current_target(checkout).ensure_roles()
+    else:
+        changes = prepare.ensure_roles(prepare.admin_url_of_environment(), prepare.passwords(os.environ))
+    for change in changes:
+        sys.stdout.write(f"{change}\n")
+    sys.stdout.write("The roles are as they should be.\n")
+
+
+def prepare_database() -> None:
+    """Wait, roles, migrate: of the stack that was started here, else of DATABASE_URL (the ops image)."""
+    import os
+
+    from switchyard import prepare
+
+    report = Progress()
+    checkout = _checkout_with_stack()
+    if checkout is not None:
+        current_target(checkout).prepare(report)
+    else:
+        prepare.prepare(prepare.admin_url_of_environment(), prepare.passwords(os.environ), report)
+    sys.stdout.write(f"The database is ready after {report.elapsed_s:.1f} s\n")
+
+
+def config_show(service: str, *, as_json: bool) -> int:
+    """Run `tradedb config show` where `service` runs."""
+    command = ["tradedb", "config", "show", *(["--json"] if as_json else [])]
+    return current_target(Checkout.find()).exec(service, command)
+
+
+def _checkout_with_stack() -> Checkout | None:
+    """Return the checkout if a stack was started from it: then its database is meant, whatever DATABASE_URL says."""
+    try:
+        checkout = Checkout.find()
+    except SwitchyardError:
+        return None
+    return checkout if checkout.state().target else None
+
+
+def _require_file(source: SourceArg) -> None:
+    """Raise before anything is started if the file is not there; what is in it is the copy's business."""
+    if not source.path.is_file():
+        raise SwitchyardError(
+            "STACK-009",
+            f"source {source.label}: there is no file {source.path.absolute()}",
+            why="Nothing was started and nothing was changed.",
+            fix="correct the path after the equals sign: make up SOURCE=bot=path/to/trading_bot.db",
+            exit_code=EXIT_USAGE,
+        )
+
+
+def _make_env(checkout: Checkout, report: Progress) -> None:
+    if env_file.write(checkout):
+        report.note(f"wrote {checkout.env_file} with fresh secrets and free ports")
+
+
+def _renew_ports(checkout: Checkout) -> None:
+    (checkout.home / "ports.json").unlink(missing_ok=True)
+    env_file.renew_ports(checkout, [])
+
+
+def _print_services(found: StackStatus) -> None:
+    rows = [[s.name, s.state if s.healthy else _unhealthy(s), s.url or "-"] for s in found.services]
+    sys.stdout.write("\n" + table(["SERVICE", "STATE", "URL"], rows) + "\n")
+
+
+def _unhealthy(service: ServiceStatus) -> str:
+    return f"{service.state}, not ready" if service.state == "running" else service.state
+
+
+def _print_database(found: StackStatus) -> None:
+    database = found.database
+    if found.target is None:
+        sys.stdout.write("\nNothing was started here yet. Next: make up\n")
+    elif database.system_identifier is None:
+        sys.stdout.write("\nThe database does not answer. Next: make up\n")
+    else:
+        behind = "" if database.revision == database.head else f", but this code needs {database.head}"
+        sys.stdout.write(
+            f"\nPostgreSQL {database.server_version} at {database.host}:{database.port}, "
+            f"system identifier {database.system_identifier}, schema revision {database.revision}{behind}\n"
+        )
+
+
+def _print_login(values: dict[str, str], found: StackStatus) -> None:
+    """Print the login: on a terminal with its password, elsewhere (a log, CI) with the place where it stands."""
+    user = values["DASHBOARD_USER"]
+    if sys.stdout.isatty():
+        sys.stdout.write(
+            f"\nLogin: {styled(user, '1', sys.stdout)} / {styled(values['DASHBOARD_PASSWORD'], '1', sys.stdout)}\n"
+        )
+    else:
+        sys.stdout.write(f"\nLogin: {user}, password: in .env (DASHBOARD_PASSWORD)\n")
+    url = next((service.url for service in found.services if service.name == "dashboard"), None)
+    sys.stdout.write(f"Next: open {url}, or follow the logs with: make logs\n")

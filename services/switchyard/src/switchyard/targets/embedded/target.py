@@ -1,0 +1,429 @@
+"""EmbeddedTarget: the stack as processes of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+from tradedb.errors import EXIT_CONFIG, EXIT_UNREACHABLE, EXIT_USAGE, SwitchyardError
+
+from switchyard import env_file
+from switchyard import ports as port_book
+from switchyard.checkout import read_json
+from switchyard.targets import SERVICES, DatabaseStatus, ServiceStatus, StackStatus
+from switchyard.targets.embedded import environment
+from switchyard.targets.embedded.supervise import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from switchyard.checkout import Checkout
+    from switchyard.output import Progress, Step
+    from switchyard.targets import Role, SourceArg
+    from switchyard.targets.embedded.postgres import Server
+
+APPLICATIONS = ("trading-bot", "dashboard")
+POSTGRES_READY_TIMEOUT_S = 120  # a crash recovery after a busy day takes seconds, not minutes
+SERVICE_READY_TIMEOUT_S = 60
+LOST_SERVICE_TIMEOUT_S = 12  # 10 s are a service's by contract
+POLL_S = 0.05
+
+
+class EmbeddedTarget:
+    """PostgreSQL from the wheel, trading-bot and dashboard under supervisor. Making one touches nothing."""
+
+    name = "embedded"
+
+    def __init__(self, checkout: Checkout) -> None:
+        self._checkout = checkout
+        self._supervisor = Supervisor(checkout)
+
+    # ---- what the launcher asks for
+
+    def values(self) -> dict[str, str]:
+        """Return .env, checked."""
+        return env_file.read(self._checkout)
+
+    def ports(self, values: Mapping[str, str]) -> dict[str, int]:
+        """Return the port of each service: the dashboard's stands in .env, the others are remembered."""
+        dashboard = int(values["DASHBOARD_PORT"])
+        avoid = [dashboard, int(values["DATABASE_DEBUG_PORT"])]
+        chosen = port_book.remembered(self._checkout.home / "ports.json", ["postgres", "trading-bot"], avoid)
+        return {**chosen, "dashboard": dashboard}
+
+    def note_file(self, service: str) -> Path:
+        """Return where the launcher notes a service's pid and what it was started with."""
+        return self._supervisor.run / f"{service}.json"
+
+    # ---- the Target protocol
+
+    def running(self) -> bool:
+        """Return whether supervisor, or a process that it lost, runs."""
+        if self._supervisor.answers() or any(self._lost_service(name) for name in APPLICATIONS):
+            return True
+        return (self._checkout.home / "postgres.json").exists() and self._server().lost_pid() is not None
+
+    def up(self, report: Progress, sources: Sequence[SourceArg], *, assume_yes: bool) -> StackStatus:
+        """Start Postgres, prepare it, copy `sources`, start the services, wait until each is ready."""
+        values = self.values()
+        ports = self.ports(values)
+        server = self._server()
+        for note in server.notes:
+            report.note(note)
+        server.check_data()
+        self._end_lost(report, server)
+        self._start_postgres(report, server, values, ports)
+        self.prepare(report)
+        if sources:
+            self._copy_before_start(report, sources, values, ports)
+        self._start_services(report, values, ports)
+        return self.status()
+
+    def down(self, report: Progress) -> None:
+        """Stop the services, then Postgres, then supervisor; then whatever an earlier supervisor lost."""
+        if self._supervisor.answers():
+            with report.step("trading-bot and dashboard stopped"):
+                for name in APPLICATIONS:
+                    self._supervisor.stop_process(name)
+                self._supervisor.wait_stopped(APPLICATIONS)
+            with report.step("PostgreSQL and supervisor stopped"):
+                self._supervisor.shutdown()
+        server = self._server() if (self._checkout.home / "postgres.json").exists() else None
+        self._end_lost(report, server)
+        for name in APPLICATIONS:
+            self.note_file(name).unlink(missing_ok=True)
+
+    def status(self) -> StackStatus:
+        """Ask supervisor, each service and the database."""
+        processes = self._supervisor.processes()
+        try:
+            values = self.values()
+            ports = self.ports(values)
+        except SwitchyardError:  # `status` must also say that nothing runs when .env is broken
+            stopped = tuple(ServiceStatus(name, "stopped", None, healthy=False) for name in SERVICES)
+            return StackStatus(self.name, stopped, DatabaseStatus())
+        from switchyard.targets import status
+
+        services: list[ServiceStatus] = []
+        database = DatabaseStatus(host=environment.HOST, port=ports["postgres"])
+        for name in SERVICES:
+            state = processes[name].state if name in processes else "stopped"
+            if name == "postgres":
+                if state == "running":
+                    url = environment.database_url("admin", values, ports["postgres"])
+                    database = status.database(url, environment.HOST, ports["postgres"])
+                services.append(ServiceStatus(name, state, None, healthy=database.system_identifier is not None))
+                continue
+            healthy = state != "stopped" and status.ready(environment.HOST, ports[name])[0]
+            if healthy and state == "starting":  # supervisor waits a second before it calls it running
+                state = "running"
+            services.append(ServiceStatus(name, state, f"http://{environment.HOST}:{ports[name]}", healthy=healthy))
+        return StackStatus(self.name, tuple(services), database)
+
+    def logs(self, service: str | None, *, follow: bool) -> int:
+        """Show the newest lines of one log, or of all with their names in front."""
+        from switchyard.targets.embedded import log_files
+
+        self._require_service(service, SERVICES)
+        names = SERVICES if service is None else (service,)
+        log_files.show({name: self._log(name) for name in names}, follow=follow)
+        return 0
+
+    def restart(self, report: Progress, service: str) -> None:
+        """Stop and start one process and wait until it is ready."""
+        self._require_service(service, SERVICES)
+        if not self._supervisor.answers():
+            raise SwitchyardError(
+                "STACK-034",
+                "the stack does not run, so there is nothing to restart",
+                why="Nothing was changed.",
+                fix="make up",
+                exit_code=EXIT_UNREACHABLE,
+            )
+        values = self.values()
+        ports = self.ports(values)
+        with report.step(f"{service} stopped"):
+            self._supervisor.stop_process(service)
+            self._supervisor.wait_stopped([service])
+        if service == "postgres":
+            self._start_postgres(report, self._server(), values, ports)
+        else:
+            self._start_services(report, values, ports)
+
+    def database_url(self, role: Role) -> str:
+        """Return the URL of the embedded database for `role`."""
+        values = self.values()
+        return environment.database_url(role, values, self.ports(values)["postgres"])
+
+    def psql(self, args: Sequence[str]) -> int:
+        """Become psql; the password travels in the environment, never in an argument."""
+        values = self.values()
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
+        login = {
+            "PGHOST": environment.HOST, "PGPORT": str(self.ports(values)["postgres"]), "PGUSER": "postgres",
+            "PGDATABASE": environment.DATABASE, "PGPASSWORD": values["POSTGRES_PASSWORD"], "PGSSLMODE": "disable",
+        }  # fmt: skip
+        program = self._server().programs / "psql"
+        os.execve(program, ["psql", *args], {**inherited, **login})  # noqa: S606  # psql owns the terminal from here
+
+    def exec(self, service: str, command: Sequence[str]) -> int:
+        """Become `command`, with the environment of `service` and in its folder."""
+        self._require_service(service, APPLICATIONS)
+        values = self.values()
+        variables = environment.service_environment(service, self._checkout, values, self.ports(values))
+        program = shutil.which(command[0], path=variables["PATH"])
+        if program is None:
+            raise SwitchyardError(
+                "STACK-036",
+                f"there is no program {command[0]}",
+                why=f"It was looked for in .venv/bin and in PATH as {service} has them. Nothing was run.",
+                fix="check the spelling, or give its full path",
+                exit_code=EXIT_USAGE,
+            )
+        for key in ("TERM", "NO_COLOR"):
+            if key in os.environ:
+                variables[key] = os.environ[key]
+        self._supervisor.run.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.chdir(self._supervisor.run)  # like the service: no .env there with other people's passwords
+        os.execve(program, list(command), variables)  # noqa: S606
+
+    def prepare(self, report: Progress) -> None:
+        """Wait for the database, create the roles, migrate."""
+        from switchyard import prepare
+
+        values = self.values()
+        admin = environment.database_url("admin", values, self.ports(values)["postgres"])
+        prepare.prepare(admin, prepare.passwords(values), report)
+
+    def ensure_roles(self) -> list[str]:
+        """Create or update the roles with the passwords in .env."""
+        from switchyard import prepare
+
+        values = self.values()
+        admin = environment.database_url("admin", values, self.ports(values)["postgres"])
+        return prepare.ensure_roles(admin, prepare.passwords(values))
+
+    def copy(self, sources: Sequence[SourceArg], *, assume_yes: bool, as_json: bool, dry_run: bool) -> int:
+        """Copy SQLite files into the embedded database as its administrator."""
+        from switchyard.transfer.cli import run_copy
+
+        return run_copy(sources, self.database_url("admin"), assume_yes=assume_yes, as_json=as_json, dry_run=dry_run)
+
+    def data_places(self) -> list[Path]:
+        """Return the folders that `reset` deletes, as far as they exist."""
+        home = self._checkout.home
+        known = read_json(home / "postgres.json").get("data")
+        server = [self._server().data] if known else []
+        aside = [data.parent for data in server if data.parent != home]
+        return [path for path in (*server, *aside, home / "postgres", self._checkout.logs) if path.exists()]
+
+    def reset(self, report: Progress) -> None:
+        """Stop everything and delete the data folder and the logs."""
+        self.down(report)
+        with report.step("Data deleted"):
+            for path in self.data_places():
+                shutil.rmtree(path, ignore_errors=False)
+            shutil.rmtree(self._supervisor.run, ignore_errors=True)
+            (self._checkout.home / "postgres.json").unlink(missing_ok=True)
+
+    # ---- steps
+
+    def _server(self) -> Server:
+        from switchyard.targets.embedded import postgres
+
+        return postgres.find_server(self._checkout)
+
+    def _log(self, name: str) -> Path:
+        return self._checkout.logs / f"{name}.log"
+
+    def _require_service(self, service: str | None, allowed: Sequence[str]) -> None:
+        if service is not None and service not in allowed:
+            raise SwitchyardError(
+                "STACK-035",
+                f"there is no service {service!r} here",
+                why=f"The services are: {', '.join(allowed)}. Nothing was done.",
+                fix="switchyard status shows them",
+                exit_code=EXIT_USAGE,
+            )
+
+    def _start_postgres(
+        self, report: Progress, server: Server, values: Mapping[str, str], ports: Mapping[str, int]
+    ) -> None:
+        """Make the data folder if there is none, start the server, wait until it answers, create the database."""
+        port = ports["postgres"]
+        if not server.data.exists():
+            with report.step(f"New database made in {server.data}"):
+                server.create(values["POSTGRES_PASSWORD"])
+        state = self._supervisor.processes().get("postgres")
+        if state is None or state.state not in ("running", "starting"):
+            port_book.require_free(port, "Postgres")
+        with report.step(f"PostgreSQL answers on {environment.HOST}:{port}") as step:
+            if not self._supervisor.answers():
+                server.refresh_settings()
+                self._supervisor.start(server.command(port, self._checkout.instance_id), server.account)
+            self._supervisor.start_process("postgres")
+            self._wait_for_postgres(report, step, values, port)
+
+    def _wait_for_postgres(self, report: Progress, step: Step, values: Mapping[str, str], port: int) -> None:
+        import psycopg2
+
+        login: dict[str, Any] = {
+            "host": environment.HOST, "port": port, "user": "postgres", "password": values["POSTGRES_PASSWORD"],
+            "dbname": "postgres", "sslmode": "disable", "require_auth": "scram-sha-256", "connect_timeout": 3,
+            "application_name": "switchyard up",
+        }  # fmt: skip
+        deadline = time.monotonic() + POSTGRES_READY_TIMEOUT_S
+        while True:
+            try:
+                connection = psycopg2.connect(**login)
+            except psycopg2.OperationalError as error:
+                step.detail = str(error).strip().splitlines()[-1]
+                self._judge_refusal(report, str(error), port, timed_out=time.monotonic() > deadline)
+                time.sleep(POLL_S)
+                continue
+            break
+        with contextlib.closing(connection):
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [environment.DATABASE])
+                if cursor.fetchone() is None:
+                    cursor.execute(f'CREATE DATABASE "{environment.DATABASE}"')
+
+    def _judge_refusal(self, report: Progress, said: str, port: int, *, timed_out: bool) -> None:
+        """Raise if waiting longer for Postgres makes no sense."""
+        if "password authentication failed" in said:
+            raise SwitchyardError(
+                "STACK-042",
+                "Postgres refuses the password of its superuser",
+                why="POSTGRES_PASSWORD in .env is not the one that this database was made with. Nothing was changed.",
+                fix=f"put the old one back into {self._checkout.env_file}, or make reset (deletes the data)",
+                exit_code=EXIT_CONFIG,
+            )
+        state = self._supervisor.processes().get("postgres")
+        restarting = state is not None and state.state == "restarting"
+        if not timed_out and not (restarting and self._log_says("postgres", "FATAL", "could not")):
+            return
+        for line in self._last_lines("postgres"):
+            report.note(f"postgres | {line}")
+        raise SwitchyardError(
+            "PG-004",
+            f"PostgreSQL does not answer on {environment.HOST}:{port}",
+            why="Its last log lines are above. The data is as it was.",
+            fix=f"correct what they say and run make up again; the whole log: {self._log('postgres')}",
+            exit_code=EXIT_UNREACHABLE,
+        )
+
+    def _log_says(self, name: str, *words: str) -> bool:
+        return any(word in line for line in self._last_lines(name) for word in words)
+
+    def _last_lines(self, name: str, count: int = 8) -> list[str]:
+        from switchyard.targets.embedded import log_files
+
+        return log_files.tail(self._log(name), count)
+
+    def _copy_before_start(
+        self, report: Progress, sources: Sequence[SourceArg], values: Mapping[str, str], ports: Mapping[str, int]
+    ) -> None:
+        """Copy the files an owner gave to `up`: giving them was the consent, and tables that hold rows are refused."""
+        from switchyard.transfer.cli import run_copy
+
+        url = environment.database_url("admin", values, ports["postgres"])
+        report.note(f"copying {', '.join(f'{source.label} ({source.path})' for source in sources)}")
+        run_copy(sources, url, assume_yes=True, as_json=False, dry_run=False)
+
+    def _start_services(self, report: Progress, values: Mapping[str, str], ports: Mapping[str, int]) -> None:
+        """Start both services at once, restart one whose settings or code changed, wait until each is ready."""
+        from switchyard.targets import status
+
+        processes = self._supervisor.processes()
+        outdated = [name for name in APPLICATIONS if self._outdated(name, processes[name].pid, values, ports)]
+        if outdated:
+            with report.step(f"{' and '.join(outdated)} stopped: settings or code changed"):
+                for name in outdated:
+                    self._supervisor.stop_process(name)
+                self._supervisor.wait_stopped(outdated)
+        with report.step("trading-bot and dashboard are ready") as step:
+            for name in APPLICATIONS:
+                if processes[name].state not in ("running", "starting", "restarting") or name in outdated:
+                    port_book.require_free(ports[name], name)
+                    self._supervisor.start_process(name)
+            waiting = list(APPLICATIONS)
+            reason = ""
+            deadline = time.monotonic() + SERVICE_READY_TIMEOUT_S
+            while waiting:
+                is_ready, reason = status.ready(environment.HOST, ports[waiting[0]])
+                if is_ready:
+                    waiting.pop(0)
+                    continue
+                step.detail = f"{waiting[0]}: {reason}"
+                if time.monotonic() > deadline:
+                    raise self._not_ready(report, waiting[0], reason)
+                time.sleep(POLL_S)
+
+    def _not_ready(self, report: Progress, name: str, reason: str) -> SwitchyardError:
+        for line in self._last_lines(name):
+            report.note(f"{name} | {line}")
+        return SwitchyardError(
+            "STACK-030",
+            f"{name} is not ready after {SERVICE_READY_TIMEOUT_S} s: {reason}",
+            why="Its last log lines are above. Everything that was started goes on running.",
+            fix=f".venv/bin/switchyard logs {name}",
+        )
+
+    def _outdated(self, name: str, pid: int, values: Mapping[str, str], ports: Mapping[str, int]) -> bool:
+        """Return whether a running service was started with other settings or other code than are there now."""
+        note = read_json(self.note_file(name))
+        if not pid or note.get("pid") != pid:
+            return False
+        variables = environment.service_environment(name, self._checkout, values, ports)
+        return note["fingerprint"] != environment.fingerprint(name, self._checkout, variables)
+
+    # ---- what an earlier supervisor lost (it was killed; its processes were not)
+
+    def _lost_service(self, name: str) -> int | None:
+        """Return the pid of a service that runs although supervisor does not."""
+        import psutil
+
+        pid = read_json(self.note_file(name)).get("pid")
+        if not isinstance(pid, int) or self._supervisor.answers():
+            return None
+        try:
+            process = psutil.Process(pid)
+            line = " ".join(process.cmdline())
+            ours = process.environ().get("SWITCHYARD_HOME") == str(self._checkout.home)
+        except psutil.Error:
+            return None
+        return pid if ours and " ".join(environment.COMMANDS[name]) in line else None
+
+    def _end_lost(self, report: Progress, server: Server | None) -> None:
+        """End what no supervisor watches any more, so that nothing runs twice."""
+        if self._supervisor.answers():
+            return
+        for name in APPLICATIONS:
+            pid = self._lost_service(name)
+            if pid is not None:
+                with report.step(f"{name} of an earlier run (pid {pid}) stopped: its supervisor is gone"):
+                    _end(pid)
+        pid = server.lost_pid() if server is not None else None
+        if server is not None and pid is not None:
+            with report.step(f"PostgreSQL of an earlier run (pid {pid}) stopped: its supervisor is gone"):
+                server.stop_lost()
+
+
+def _end(pid: int) -> None:
+    """End one process: SIGTERM, and SIGKILL when the time of the contract is over."""
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(LOST_SERVICE_TIMEOUT_S)
+        except psutil.TimeoutExpired:
+            process.kill()
+            process.wait(5)
