@@ -1,0 +1,1 @@
+"""The writer: market data, strategy, paper broker, and a ledger that records each trade exactly once."""

@@ -1,0 +1,30 @@
+"""Names that are derived from what they name, so that the same thing always has the same name."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from hashlib import blake2b
+
+_DIGEST_BYTES = 16
+
+
+def intent_id(*, strategy: str, symbol: str, signal_time: datetime, leg: str, n: int = 0) -> str:
+    """Return the id of the decision: deciding the same thing again gives the same one.
+
+    Args:
+        strategy: its name.
+        symbol: like ``BTCUSDT``.
+        signal_time: close of the candle that was decided on, aware.
+        leg: ``ENTRY`` or ``EXIT``.
+        n: number of the order, when one decision makes several.
+    """
+    return _digest("intent", strategy, symbol, signal_time.astimezone(UTC).isoformat(), leg, str(n))
+
+
+def paper_trade_id(intent: str, n: int = 0) -> str:
+    """Return the paper venue's id of the ``n``-th fill of an intent."""
+    return f"paper-{_digest('fill', intent, str(n))}"
+
+
+def _digest(*parts: str) -> str:
+    return blake2b("\x1f".join(parts).encode(), digest_size=_DIGEST_BYTES).hexdigest()

@@ -1,0 +1,90 @@
+"""The process: settings in, HTTP first, the loop in a thread, signals to a clean end."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import signal
+import socket
+import threading
+from os import getpid
+
+from tradedb.config import DatabaseSettings, load_settings
+from tradedb.logs import configure_logging
+from tradedb.manager import DatabaseManager
+
+from trading_bot.bot import Bot
+from trading_bot.broker import PaperBroker
+from trading_bot.feed import SimulatedFeed
+from trading_bot.probes import SERVICE, Probes, serve
+from trading_bot.settings import BotSettings
+from trading_bot.status import Status
+from trading_bot.strategy import MovingAverageCross
+
+STOP_WITHIN_S = 8.0
+
+log = logging.getLogger(__name__)
+
+
+def run() -> int:
+    """Run the bot until SIGTERM or SIGINT; return the exit code: 0 after a signal, 1 when the loop ended by itself.
+
+    Raises: SwitchyardError, the configuration is wrong (78) or the port is taken (1); nothing was started.
+    """
+    configure_logging(SERVICE)
+    settings = load_settings(BotSettings)
+    manager = DatabaseManager.from_settings(load_settings(DatabaseSettings), service=SERVICE)
+    status = Status()
+    server = serve(Probes(manager, status, symbol=settings.bot_symbol), host=settings.host, port=settings.port)
+    log.info(
+        "listening",
+        extra={"host": settings.host, "port": server.server_address[1], "database": manager.url_redacted},
+    )
+    bot = Bot(
+        settings=settings,
+        manager=manager,
+        feed=SimulatedFeed(
+            seed=settings.bot_seed, symbol=settings.bot_symbol, interval_s=settings.bot_candle_interval_s
+        ),
+        strategy=MovingAverageCross(fast=settings.bot_fast_window_candles, slow=settings.bot_slow_window_candles),
+        broker=PaperBroker(fee_rate=settings.bot_fee_rate, slippage_rate=settings.bot_slippage_rate),
+        status=status,
+        holder=f"{socket.gethostname()}/{getpid()}/{secrets.token_hex(4)}",
+    )
+    return _until_signal(bot, manager)
+
+
+def _until_signal(bot: Bot, manager: DatabaseManager) -> int:
+    """Run the loop in a thread, so that a signal is heard even while a call to the database blocks."""
+    stopping = threading.Event()
+    ended = threading.Event()
+
+    def on_signal(number: int, _frame: object) -> None:
+        log.info("stopping", extra={"signal": signal.Signals(number).name})
+        stopping.set()
+        bot.stop()
+        ended_or_stopping.set()
+
+    def loop() -> None:
+        try:
+            bot.run()
+        finally:
+            ended.set()
+            ended_or_stopping.set()
+
+    ended_or_stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    thread = threading.Thread(target=loop, name="loop", daemon=True)
+    thread.start()
+    ended_or_stopping.wait()
+    if not stopping.is_set():
+        log.critical("loop_ended_by_itself")
+        return 1
+    # a call that blocks longer than this is left alone: its transaction happens or not, and the next start asks
+    if ended.wait(STOP_WITHIN_S):
+        manager.dispose()
+    else:
+        log.warning("stop_forced", extra={"waited_s": STOP_WITHIN_S})
+    log.info("stopped")
+    return 0

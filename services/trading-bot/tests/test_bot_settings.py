@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+from trading_bot.settings import BotSettings
+
+
+def test_every_setting_is_described_and_the_defaults_fit() -> None:
+    settings = BotSettings()
+    assert all(field.description for field in BotSettings.model_fields.values())
+    assert (settings.bot_symbol, settings.bot_candle_interval_s, settings.bot_lease_ttl_s) == ("BTCUSDT", 2, 15)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"bot_fast_window_candles": 8}, "BOT_FAST_WINDOW_CANDLES must be less than BOT_SLOW_WINDOW_CANDLES"),
+        ({"bot_lease_renew_s": 12.5}, "must be less than BOT_LEASE_TTL_S"),
+        ({"bot_symbol": "btc usdt"}, "bot_symbol"),
+        ({"bot_initial_balance": "0"}, "bot_initial_balance"),
+        ({"bot_position_fraction": "1.01"}, "bot_position_fraction"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        BotSettings(**changes)  # pyright: ignore[reportArgumentType]  # wrong values are the point
