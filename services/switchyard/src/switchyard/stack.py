@@ -189,7 +189,7 @@ def prepare_database() -> None:
 
 def config_show(service: str, *, as_json: bool) -> int:
     """Run `tradedb config show` where `service` runs."""
-    command = ["tradedb", "config", "show", *(["--json"] if as_json else [])]
+    command = ["tradedb", "config", "show", "--service", service, *(["--json"] if as_json else [])]
     return current_target(Checkout.find()).exec(service, command)
 
 

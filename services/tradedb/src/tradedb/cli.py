@@ -41,5 +41,29 @@ def main() -> None:
     """See and prepare the database that DATABASE_URL names."""
 
 
+@main.group()
+def config() -> None:
+    """Show the settings."""
+
+
+@config.command()
+@click.option("--service", help="Only this service's own settings, beside the common ones.")
+@json_option
+def show(service: str | None, as_json: bool) -> None:
+    """Show every setting, redacted, which source won, and the database that they mean."""
+    from tradedb.config.classes import service_classes
+    from tradedb.config.report import config_report
+
+    services = service_classes()
+    if service is not None and service not in services:
+        raise click.BadParameter(f"expected one of {', '.join(services)}; found {service!r}", param_hint="--service")
+    report = config_report({name: cls for name, cls in services.items() if service in (None, name)})
+    click.echo(json.dumps(report.as_dict()) if as_json else "\n".join(report.lines()))
+    if not as_json:
+        for error in report.errors:
+            click.echo("\n".join(error.lines()), err=True)
+    sys.exit(report.exit_code)
+
+
 if __name__ == "__main__":
     main()

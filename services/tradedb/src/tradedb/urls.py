@@ -29,17 +29,19 @@ class _NotStrictError(ValueError):
     """The text is no well-formed URL; the message says which part."""
 
 
-def parse_database_url(text: str, *, variable: str = "DATABASE_URL") -> URL:
+def parse_database_url(text: str | URL, *, variable: str = "DATABASE_URL") -> URL:
     """Return the SQLAlchemy URL of a Postgres (driver psycopg2) or SQLite database.
 
     Args:
         text: a URL with one of the schemes above. The password may be percent-encoded or raw. Query parameters are
-            those of libpq; several hosts may be given, separated by commas.
+            those of libpq; several hosts may be given, separated by commas. A URL object is only given the driver.
         variable: where the text came from, for the error.
 
     Raises:
         SwitchyardError: CONFIG-009, when it is no such URL.
     """
+    if isinstance(text, URL):
+        return text.set(drivername="postgresql+psycopg2") if text.get_backend_name() == "postgresql" else text
     text = text.strip()
     scheme, separator, rest = text.partition("://")
     if "${{" in text:
@@ -66,7 +68,8 @@ def redact_url(url: URL | str) -> str:
     if isinstance(url, str):
         return redact(url)
     hidden = {key: HIDDEN for key in url.query if "password" in key}
-    return url.update_query_dict(hidden).render_as_string(hide_password=True)
+    plain = url.set(drivername=url.get_backend_name())  # the driver is our business
+    return plain.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
 def hosts_of(url: URL) -> list[str]:
@@ -219,9 +222,3 @@ def _invalid(variable: str, text: str, problem: str) -> SwitchyardError:
         fix=f"set {variable}=postgresql://USER:PASSWORD@HOST:5432/DATABASE",
         exit_code=EXIT_CONFIG,
     )
-
-
-def password_of(text: str) -> str:
-    """Return the password in a URL as it stands there, however odd the URL; empty when it has none."""
-    login = text.partition("://")[2].rpartition("@")[0]
-    return unquote(login.partition(":")[2])

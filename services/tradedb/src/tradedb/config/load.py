@@ -11,11 +11,12 @@ from typing import Any, TypeVar, get_args
 from pydantic import AliasChoices, SecretBytes, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource
+from sqlalchemy import URL
 
 from tradedb.config.sources import Source, SourceName, read_sources
 from tradedb.errors import EXIT_CONFIG, SwitchyardError
 from tradedb.redaction import HIDDEN, redact, register_secret
-from tradedb.urls import password_of, redact_url
+from tradedb.urls import parse_database_url, redact_url
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -75,14 +76,12 @@ def load_settings(cls: type[S], *, env_file: Path | None = None) -> S:
     """
     layers = [_Layer(cls, source) for source in read_sources(env_file)]
     found = [(layer.source, layer()) for layer in layers]
+    _register_secrets(cls, [values for _, values in found])
     winners = {name: _winner(cls, name, found) for name in cls.model_fields}
     try:
         settings = cls(_build_sources=(tuple(layers), {}))
     except ValidationError as error:
         raise _explain(cls, error, winners) from None
-    for name, field in cls.model_fields.items():
-        if is_secret(field) and getattr(settings, name) is not None:
-            _register(getattr(settings, name))
     _remember(settings, winners)
     return settings
 
@@ -133,21 +132,36 @@ def _remember(settings: BaseSettings, winners: Mapping[str, tuple[SourceName, st
 
 def _winner(cls: type[BaseSettings], name: str, found: list[tuple[Source, dict[str, Any]]]) -> tuple[SourceName, str]:
     """Return the first source that has the field."""
-    alias = cls.model_fields[name].validation_alias
-    keys = {name, *([alias] if isinstance(alias, str) else [])}
-    if isinstance(alias, AliasChoices):
-        keys.update(choice for choice in alias.choices if isinstance(choice, str))
+    keys = _keys(cls, name)
     for source, values in found:
         if keys & values.keys():
             return source.name, source.where
     return _DEFAULT
 
 
-def _register(secret: SecretStr | SecretBytes) -> None:
-    """Make every log hide the secret: of a URL the password, so that the host stays readable."""
-    value = secret.get_secret_value()
-    text = value if isinstance(value, str) else value.decode(errors="replace")
-    register_secret(password_of(text) if "://" in text else text)
+def _keys(cls: type[BaseSettings], name: str) -> set[str]:
+    """Return the keys under which pydantic may report the field: its name and its aliases."""
+    alias = cls.model_fields[name].validation_alias
+    aliases = alias.choices if isinstance(alias, AliasChoices) else [alias]
+    return {name, *(choice for choice in aliases if isinstance(choice, str))}
+
+
+def _register_secrets(cls: type[BaseSettings], sources: list[dict[str, Any]]) -> None:
+    """Make every log hide the secrets in all sources: of a database URL the password, so that the host stays readable."""
+    for name, field in cls.model_fields.items():
+        if is_secret(field):
+            for text in (values[key] for values in sources for key in _keys(cls, name) if key in values):
+                url = _database_url(text)
+                for secret in (url.password, url.query.get("password")) if url else (text,):
+                    register_secret(str(secret or ""))
+
+
+def _database_url(text: str) -> URL | None:
+    """Return the text as a database URL if it is one."""
+    try:
+        return parse_database_url(text)
+    except SwitchyardError:
+        return None
 
 
 def _shown(value: object) -> str | None:
@@ -155,8 +169,8 @@ def _shown(value: object) -> str | None:
     if value is None:
         return None
     if isinstance(value, SecretStr):
-        text = value.get_secret_value()
-        return redact_url(text) if "://" in text else HIDDEN
+        url = _database_url(value.get_secret_value())
+        return redact_url(url) if url else HIDDEN
     return HIDDEN if isinstance(value, SecretBytes) else redact(str(value))
 
 
@@ -164,7 +178,7 @@ def _explain(
     cls: type[BaseSettings], error: ValidationError, winners: Mapping[str, tuple[SourceName, str]]
 ) -> SwitchyardError:
     """Return the error that names each variable at fault, what was expected and found, and its source."""
-    by_key = {key: name for name in cls.model_fields for key in (name, _alias(cls, name))}
+    by_key = {key: name for name in cls.model_fields for key in _keys(cls, name)}
     problems: list[str] = []
     missing: list[str] = []
     wheres: list[str] = []
@@ -179,7 +193,7 @@ def _explain(
             missing.append(variable)
             continue
         _, where = winners[name]
-        shown = HIDDEN if is_secret(cls.model_fields[name]) else redact(repr(problem["input"]))
+        shown = HIDDEN if is_secret(cls.model_fields[name]) else redact(repr(problem.get("input")))
         problems.append(f"{variable}: {_sentence(problem['msg'])}, found {shown} (from {where})")
         wheres.append(f"{variable} in {where}")
     if problems:
@@ -191,12 +205,6 @@ def _explain(
         fix=f"set {', '.join(missing)}; docs/configuration.md says what belongs there",
         exit_code=EXIT_CONFIG,
     )
-
-
-def _alias(cls: type[BaseSettings], name: str) -> str:
-    """Return the key under which pydantic reports the field."""
-    alias = cls.model_fields[name].validation_alias
-    return alias if isinstance(alias, str) else name
 
 
 def _sentence(message: str) -> str:

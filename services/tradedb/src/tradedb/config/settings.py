@@ -32,7 +32,7 @@ class DatabaseSettings(BaseSettings):
     pguser: str | None = Field(None, description="User, when DATABASE_URL is absent.")
     pgpassword: SecretStr | None = Field(None, description="Password, when DATABASE_URL is absent.")
     pgdatabase: str | None = Field(None, description="Database, when DATABASE_URL is absent.")
-    pgsslmode: str | None = Field(None, description="libpq's sslmode, when DATABASE_URL is absent.")
+    pgsslmode: str | None = Field(None, description="The sslmode of libpq, when DATABASE_URL is absent.")
     pgsslrootcert: str | None = Field(
         None,
         description="File with the certificate authority for verify-ca and verify-full, when DATABASE_URL is absent.",
@@ -75,7 +75,7 @@ class LogSettings(BaseSettings):
     """How a process writes its log."""
 
     log_format: Literal["json", "plain"] | None = Field(
-        None, description="json (one object a line) or plain. Without it: json on Railway, plain elsewhere."
+        None, description="One object a line (json) or text (plain). Without it: json on Railway, plain elsewhere."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="The least severe level written."
@@ -86,3 +86,19 @@ class LogSettings(BaseSettings):
     def _upper(cls, value: object) -> object:
         """Accept info as INFO."""
         return value.upper() if isinstance(value, str) else value
+
+
+class SourcesSettings(BaseSettings):
+    """Where settings come from beyond the environment. Read from the environment; the AWS ones also from .env."""
+
+    switchyard_env_file: str | None = Field(
+        None, description="The .env file to read. Without it: .env in the working directory, if there is one."
+    )
+    switchyard_aws_secret_id: str | None = Field(
+        None,
+        description="Name or ARN of a secret in AWS Secrets Manager: a JSON object whose keys are names from this page. "
+        "Once set, a secret that cannot be read within 10 s is an error.",
+    )
+    switchyard_aws_region: str | None = Field(
+        None, description="AWS region of the secret. Without it AWS_REGION, AWS_DEFAULT_REGION or the AWS profile."
+    )
