@@ -107,9 +107,9 @@ class PostgresServer:
         return self._running().pid
 
     def url(self, database: str = "postgres", user: str = "postgres", password: str | None = None) -> URL:
-        """Return a database's URL. As text: ``.render_as_string(hide_password=False)``."""
+        """Return a database's URL, for SQLAlchemy."""
         return URL.create(
-            "postgresql",
+            "postgresql+psycopg2",
             user,
             password if password is not None else self.password,
             "127.0.0.1",
@@ -296,6 +296,10 @@ class ThrowawayDatabase:
         if role == "postgres":
             return self.server.url(self.name)
         return self.server.url(self.name, role, ROLE_PASSWORDS[role])
+
+    def url_text(self, role: str = "postgres") -> str:
+        """Return the same as text, for DATABASE_URL and psql."""
+        return self.url(role).set(drivername="postgresql").render_as_string(hide_password=False)
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement here as the superuser and return its rows."""

@@ -1,0 +1,292 @@
+"""Runs the migrations: one at a time, each in its own transaction, under a lock, by as many processes as like to.
+
+There are no downgrades. A change goes in steps that both the old and the new code can work with (expand, then contract), so
+going back is deploying the old code, and losing data is never a command.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, text
+from sqlalchemy.types import TypeEngine
+
+from tradedb import adopt
+from tradedb.errors import EXIT_FAILED, EXIT_UNREACHABLE, SwitchyardError
+from tradedb.manager import DatabaseManager, DatabaseUnavailable
+from tradedb.models import Base
+from tradedb.roles import OWNER, grant_tables
+
+MIGRATION_LOCK = 7_303_021_990  # pg_advisory_xact_lock's key in this database
+VERSION_TABLE = "alembic_version"
+
+
+@dataclass(frozen=True)
+class MigrationResult:
+    """What a run found and did. ``adopted``: an unversioned database had the original tables, and keeps them."""
+
+    before: str | None
+    after: str
+    applied: list[str] = field(default_factory=list)
+    adopted: bool = False
+
+
+@functools.cache
+def head_revision() -> str:
+    """Return the newest revision that this code knows, which is the one it needs."""
+    head = _scripts().get_current_head()
+    if head is None:
+        raise SwitchyardError(
+            "SCHEMA-006",
+            f"no migrations in {Path(__file__).parent / 'migrations'}",
+            why="the package is not complete. Nothing was changed.",
+            fix="install it again: make setup",
+        )
+    return head
+
+
+def current_revision(connection: Connection) -> str | None:
+    """Return the revision of the database that the connection is to; None when it was never migrated."""
+    if connection.dialect.name == "postgresql":
+        there = connection.execute(text("SELECT to_regclass('alembic_version') IS NOT NULL")).scalar()
+    else:
+        there = connection.execute(text("SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'")).scalar()
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar() if there else None
+
+
+def revision_problem(revision: str | None) -> SwitchyardError | None:
+    """Return why this code cannot work with a database of this revision, or None when it can."""
+    head = head_revision()
+    if revision == head:
+        return None
+    if revision is not None and revision not in _revisions():
+        return _newer(revision)
+    found = "has no tables yet" if revision is None else f"is at revision {revision}"
+    return SwitchyardError(
+        "SCHEMA-001",
+        f"the schema is older than the code: the database {found}, the code needs {head}",
+        why="its migrations have not been run. Nothing was changed.",
+        fix="tradedb migrate",
+        exit_code=EXIT_FAILED,
+    )
+
+
+def upgrade(
+    manager_or_url: DatabaseManager | URL | str,
+    *,
+    lock_timeout_s: float = 3.0,
+    wait_s: float = 60.0,
+    statement_timeout_s: float = 300.0,
+) -> MigrationResult:
+    """Bring the database to the code's revision; return what was done.
+
+    On Postgres it acts as the role ``owner`` where the user may. Each migration is one transaction, and so is its place in
+    the table of revisions: killed at any time, the database is at one revision or the next.
+
+    Args:
+        lock_timeout_s: how long to wait in a queue for one lock, in which readers and writers would queue up behind us;
+            then we step back and try again.
+        wait_s: how long to go on trying before giving up.
+        statement_timeout_s: the longest that one statement of a migration may run.
+
+    Raises:
+        SwitchyardError: SCHEMA-002 the database is newer than the code, SCHEMA-003 its tables are not ours, SCHEMA-004
+            another process held the lock all the time, SCHEMA-005 the user may not; DatabaseUnavailable.
+    """
+    if not isinstance(manager_or_url, DatabaseManager):
+        manager = DatabaseManager(manager_or_url, service="switchyard-migrate", create_file=True)
+        try:
+            return upgrade(
+                manager, lock_timeout_s=lock_timeout_s, wait_s=wait_s, statement_timeout_s=statement_timeout_s
+            )
+        finally:
+            manager.dispose()
+    manager = manager_or_url
+    # an absent server is found out about in seconds, not after wait_s
+    before = manager.transaction(current_revision, name="revision")
+    if before is not None and before not in _revisions():
+        raise _newer(before)
+    applied: list[str] = []
+    adopted = False
+    while True:
+
+        def step(connection: Connection) -> _Step:
+            prepare(connection, lock_timeout_s=lock_timeout_s, statement_timeout_s=statement_timeout_s)
+            return _one_step(connection)
+
+        try:
+            done = manager.transaction(
+                step, name="migrate", deadline_s=wait_s + statement_timeout_s, retry_for_s=wait_s, idempotent=True
+            )
+        except DatabaseUnavailable as error:
+            if error.code in ("DB-014", "DB-016"):
+                raise _locked(manager, wait_s, error) from error
+            raise
+        except SwitchyardError as error:
+            if error.code == "DB-006":
+                raise _not_allowed(error) from error
+            raise
+        adopted = adopted or done.kind == "adopted"
+        if done.kind == "nothing":
+            return MigrationResult(before, done.revision, applied, adopted)
+        if done.kind == "applied":
+            applied.append(done.revision)
+
+
+def prepare(connection: Connection, *, lock_timeout_s: float = 3.0, statement_timeout_s: float = 300.0) -> None:
+    """Make the transaction fit for DDL: as the owner, its waits bounded, and alone.
+
+    Raises: sqlalchemy.exc.OperationalError, 55P03, when another process migrates for longer than ``lock_timeout_s``.
+    """
+    if connection.dialect.name != "postgresql":
+        return  # BEGIN IMMEDIATE has the file locked
+    # in SQL, after connecting: PgBouncer refuses startup options; LOCAL: it may hand the session to somebody else next
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(lock_timeout_s * 1000)}")
+    connection.exec_driver_sql(f"SET LOCAL statement_timeout = {int(statement_timeout_s * 1000)}")
+    connection.exec_driver_sql("SET LOCAL search_path = public")
+    if connection.execute(text(_MAY_ACT_AS_OWNER)).scalar():
+        connection.exec_driver_sql(f"SET LOCAL ROLE {OWNER}")
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+
+
+def differences(connection: Connection) -> list[Any]:
+    """Return how the database differs from the models, as ``alembic check`` would; empty when it does not."""
+    options = comparison_options(connection)
+    metadata = options.pop("target_metadata")
+    return compare_metadata(
+        MigrationContext.configure(connection, opts={**options, "target_metadata": metadata}), metadata
+    )
+
+
+def comparison_options(connection: Connection) -> dict[str, Any]:
+    """Return Alembic's options: our models, and only our tables (the owner may have others in the same schema)."""
+    sqlite = connection.dialect.name == "sqlite"
+    return {
+        "target_metadata": Base.metadata,
+        "compare_type": _affinity_differs if sqlite else True,
+        "compare_server_default": not sqlite,
+        "include_object": adopt.leave_out_foreign_objects,
+        "render_as_batch": sqlite,
+    }
+
+
+_MAY_ACT_AS_OWNER = f"""
+    SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = '{OWNER}')
+       AND pg_has_role(current_user, (SELECT oid FROM pg_roles WHERE rolname = '{OWNER}'), 'SET')
+       AND has_schema_privilege((SELECT oid FROM pg_roles WHERE rolname = '{OWNER}'), 'public', 'CREATE')
+"""
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One transaction's work, and the revision after it."""
+
+    revision: str
+    kind: Literal["applied", "adopted", "nothing"]
+
+
+def _one_step(connection: Connection) -> _Step:
+    """Apply the next migration, if there is one."""
+    current = current_revision(connection)
+    if current is None and adopt.has_original_tables(connection):
+        adopt.require_original_shape(connection)
+        command.stamp(_config(connection), adopt.ORIGINAL_REVISION)
+        _grant(connection)
+        return _Step(adopt.ORIGINAL_REVISION, "adopted")
+    if current is not None and current not in _revisions():
+        raise _newer(current)
+    todo = _revisions()[_revisions().index(current) + 1 :] if current else _revisions()
+    if not todo:
+        return _Step(str(current), "nothing")
+    command.upgrade(_config(connection), todo[0])
+    _grant(connection)
+    return _Step(todo[0], "applied")
+
+
+def _grant(connection: Connection) -> None:
+    """Give the tables their grants in the same transaction, where the roles have been set up."""
+    if connection.dialect.name == "postgresql" and connection.execute(text("SELECT current_user")).scalar() == OWNER:
+        grant_tables(connection)
+
+
+@functools.cache
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
+
+
+@functools.cache
+def _revisions() -> list[str]:
+    """Return every revision that this code knows, oldest first."""
+    return [script.revision for script in reversed(list(_scripts().walk_revisions()))]
+
+
+def _config(connection: Connection | None = None) -> Config:
+    """Return Alembic's configuration: no file, the folder in this package."""
+    config = Config(stdout=io.StringIO())  # stdout is data; Alembic's own lines are not ours
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _affinity_differs(
+    _context: Any, _inspected: Any, _column: Any, inspected_type: TypeEngine[Any], wanted_type: TypeEngine[Any]
+) -> bool:
+    """Return whether two SQLite types store values differently. Their names do not matter there: FLOAT or DOUBLE."""
+    from sqlalchemy.dialects import sqlite
+
+    dialect = sqlite.dialect()
+    return adopt.affinity(inspected_type.compile(dialect)) != adopt.affinity(
+        wanted_type.dialect_impl(dialect).compile(dialect)
+    )
+
+
+def _newer(revision: str) -> SwitchyardError:
+    """Return the error for a database that newer code has migrated."""
+    return SwitchyardError(
+        "SCHEMA-002",
+        f"the schema is newer than the code: the database is at revision {revision}, the code knows up to {head_revision()}",
+        why="newer code has migrated it. Nothing was changed.",
+        fix="run the newer version of this code (git pull && make setup), or point DATABASE_URL at the right database",
+        exit_code=EXIT_FAILED,
+    )
+
+
+def _locked(manager: DatabaseManager, wait_s: float, error: SwitchyardError) -> SwitchyardError:
+    """Return the error for a lock that somebody else kept."""
+    return SwitchyardError(
+        "SCHEMA-004",
+        f"could not migrate {manager.url_redacted} within {wait_s:.0f} s: another process holds a lock that it needs",
+        why=f"{error.what}. The revisions applied before stay; the rest was not begun.",
+        fix="end the transaction that holds the lock (the dashboard's database page shows it), then: tradedb migrate",
+        exit_code=EXIT_UNREACHABLE,
+    )
+
+
+def _not_allowed(error: SwitchyardError) -> SwitchyardError:
+    """Return the error for a user that may not make tables."""
+    return SwitchyardError(
+        "SCHEMA-005",
+        f"this user may not change the schema: {error.what}",
+        why="migrations run as migrator, or as the superuser. Nothing was changed.",
+        fix="DATABASE_URL=$(switchyard db url --role migrator) tradedb migrate; if that fails too: switchyard db roles",
+        exit_code=error.exit_code,
+    )
+
+
+__all__ = [
+    "MigrationResult",
+    "current_revision",
+    "differences",
+    "head_revision",
+    "revision_problem",
+    "upgrade",
+]
