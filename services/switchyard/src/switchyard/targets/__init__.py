@@ -90,7 +90,7 @@ class StackStatus:
 
 
 class Target(Protocol):
-    """A place where the stack runs. ``EmbeddedTarget(checkout)`` or ``ComposeTarget(checkout)`` makes one, touching nothing.
+    """A place where the stack runs; making one (``EmbeddedTarget(checkout)``) touches nothing.
 
     Every method that fails raises SwitchyardError; `report` takes the lines that say what is being done (on stderr).
     """

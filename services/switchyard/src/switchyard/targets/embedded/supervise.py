@@ -88,7 +88,7 @@ class Supervisor:
         return {entry["name"]: Process(STATES.get(entry["statename"], "unknown"), entry["pid"]) for entry in found}
 
     def start_process(self, name: str) -> None:
-        """Start one process without waiting for it; nothing happens if it runs. One that waits for its turn starts now."""
+        """Start one process without waiting for it; nothing happens if it runs. What waits for its turn starts now."""
         waiting = self.processes().get(name)
         if waiting is not None and waiting.state == "restarting":
             self.stop_process(name)

@@ -220,7 +220,7 @@ class EmbeddedTarget:
         known = read_json(home / "postgres.json").get("data")
         server = [self._server().data] if known else []
         aside = [data.parent for data in server if data.parent != home]
-        return [path for path in (*server, *aside, home / "postgres", self._checkout.logs) if path.exists()]
+        return [path for path in dict.fromkeys((*server, *aside, home / "postgres", self._checkout.logs)) if path.exists()]
 
     def reset(self, report: Progress) -> None:
         """Stop everything and delete the data folder and the logs."""
