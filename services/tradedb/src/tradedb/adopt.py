@@ -1,7 +1,8 @@
-"""An unversioned database with the original seven tables is taken over as it is: checked, stamped, its rows untouched."""
+"""Takes over an unversioned database with the original seven tables as it is: checked, stamped, no row touched."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection, Inspector, inspect, types
@@ -197,9 +198,27 @@ def require_original_shape(connection: Connection) -> None:
         )
 
 
-def leave_out_foreign_objects(_object: Any, name: str | None, kind: str, reflected: bool, compare_to: Any) -> bool:
-    """Return whether Alembic compares an object: not the tables that somebody else keeps in our schema."""
-    return not (kind == "table" and reflected and compare_to is None and name not in Base.metadata.tables)
+def objects_to_compare(connection: Connection) -> Callable[[Any, str | None, str, bool, Any], bool]:
+    """Return Alembic's ``include_object``: which objects it compares with the models.
+
+    Left out are tables that somebody else keeps in our schema and, on SQLite, our named unique constraints that an
+    adopted file has without a name: SQLite cannot name one without writing the whole table again.
+    """
+    inspector = inspect(connection)
+    unnamed: set[tuple[str, tuple[str, ...]]] = set()
+    if connection.dialect.name == "sqlite":
+        for table in set(inspector.get_table_names()) & ORIGINAL_COLUMNS.keys():
+            found = inspector.get_unique_constraints(table)
+            unnamed |= {(table, tuple(unique["column_names"])) for unique in found if unique["name"] is None}
+
+    def include(item: Any, name: str | None, kind: str, reflected: bool, compare_to: Any) -> bool:
+        if kind == "table":
+            return not (reflected and compare_to is None and name not in Base.metadata.tables)
+        if kind == "unique_constraint":
+            return (item.table.name, tuple(column.name for column in item.columns)) not in unnamed
+        return True
+
+    return include
 
 
 def affinity(type_name: str) -> str:

@@ -1,8 +1,8 @@
 """A clock that ends what a socket's own timers cannot: a call to a server that is there but says nothing.
 
-``tcp_user_timeout`` and keepalives notice a network that is gone. They do not notice a frozen server, or a proxy that goes
-silent: the kernel at the other end still acknowledges. So every transaction has a deadline, at which its connection's
-socket is shut down from here, and the blocked call returns with an error.
+``tcp_user_timeout`` and keepalives notice a network that is gone. They do not notice a frozen server, or a proxy that
+goes silent: the kernel at the other end still acknowledges. So every transaction has a deadline, at which its
+connection's socket is shut down from here, and the blocked call returns with an error.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Guard:
 
 
 class Watchdog:
-    """One thread that expires guards on time. It starts with the first guard and costs a transaction a few microseconds."""
+    """One thread that expires guards on time. It starts with the first guard; a transaction pays a few microseconds."""
 
     def __init__(self) -> None:
         self._wake = threading.Condition()

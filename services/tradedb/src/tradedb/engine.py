@@ -125,6 +125,7 @@ def resolve(host: str, timeout_s: float) -> list[str]:
     libpq would ask the name service itself, without any limit on the wait.
 
     Args:
+        host: a name.
         timeout_s: how long to wait for the name service, in seconds.
 
     Raises: psycopg2.OperationalError, with libpq's own words: no such name, or no answer in time.

@@ -1,4 +1,4 @@
-"""What a person reads when the database did not do it: a code, what happened where, whether anything changed, what next."""
+"""What a person reads when the database did not do it: what happened where, whether anything changed, what next."""
 
 from __future__ import annotations
 

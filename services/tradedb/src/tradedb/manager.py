@@ -126,8 +126,8 @@ class DatabaseManager:
         """Return what ``work(connection)`` returns, after its transaction has been committed.
 
         The whole of ``work`` is run again, on a new transaction, after errors that leave nothing behind and may pass: a
-        lost or refused connection, a serialization failure, a deadlock, a lock timeout. So it must do nothing but talk to
-        the database. Rows and results must not leave it: they belong to the connection.
+        lost or refused connection, a serialization failure, a deadlock, a lock timeout. So it must do nothing but talk
+        to the database. Results must not leave it unread: they belong to the connection.
 
         Args:
             work: gets a ``sqlalchemy.Connection`` in a transaction; must not commit, roll back or keep it.
@@ -135,8 +135,8 @@ class DatabaseManager:
             deadline_s: the longest this call takes, attempts and waits included; a call that is blocked then is ended.
             read_only: the database refuses writes in it.
             retry: False runs it once.
-            idempotent: the work done twice is the work done once (unique keys, ON CONFLICT DO NOTHING). Then it is tried
-                again also when a connection was lost during COMMIT, instead of raising OutcomeUnknown.
+            idempotent: the work done twice is the work done once (unique keys, ON CONFLICT DO NOTHING). Then it is
+                tried again also when a connection was lost during COMMIT, instead of raising OutcomeUnknown.
             retry_for_s: begin no new attempt after this long; without it, the deadline alone counts.
 
         Raises:
@@ -276,6 +276,8 @@ def assert_pool_budget(settings: DatabaseSettings, *, services: int, max_connect
     """Do nothing when the pools of every service fit under the server's limit.
 
     Args:
+        settings: of each service.
+        services: how many there are.
         max_connections: the server's setting.
         reserved: connections that are not the services': superuser, migrator, monitor, backup.
 
@@ -285,7 +287,7 @@ def assert_pool_budget(settings: DatabaseSettings, *, services: int, max_connect
     if budget + reserved > max_connections:
         raise SwitchyardError(
             "DB-024",
-            f"the pools may need {budget} connections and {reserved} are reserved, but the server gives {max_connections}",
+            f"the pools may need {budget} connections, {reserved} are reserved, and the server gives {max_connections}",
             why=f"({settings.pool_size} + {settings.max_overflow}) x {services} services x 2 deploys that overlap.",
             fix="lower DATABASE_POOL_SIZE or DATABASE_MAX_OVERFLOW, or raise max_connections",
         )

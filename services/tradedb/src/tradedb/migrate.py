@@ -1,7 +1,7 @@
 """Runs the migrations: one at a time, each in its own transaction, under a lock, by as many processes as like to.
 
-There are no downgrades. A change goes in steps that both the old and the new code can work with (expand, then contract), so
-going back is deploying the old code, and losing data is never a command.
+There are no downgrades. A change goes in steps that old and new code both work with (expand, then contract),
+so going back is deploying the old code, and losing data is never a command.
 """
 
 from __future__ import annotations
@@ -89,10 +89,11 @@ def upgrade(
 ) -> MigrationResult:
     """Bring the database to the code's revision; return what was done.
 
-    On Postgres it acts as the role ``owner`` where the user may. Each migration is one transaction, and so is its place in
-    the table of revisions: killed at any time, the database is at one revision or the next.
+    On Postgres it acts as the role ``owner`` where the user may. Each migration is one transaction, together with its
+    revision: killed at any time, the database is at one revision or the next.
 
     Args:
+        manager_or_url: of the database; a SQLite file named by a URL is made when it is not there.
         lock_timeout_s: how long to wait in a queue for one lock, in which readers and writers would queue up behind us;
             then we step back and try again.
         wait_s: how long to go on trying before giving up.
@@ -153,7 +154,7 @@ def prepare(connection: Connection, *, lock_timeout_s: float = 3.0, statement_ti
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(lock_timeout_s * 1000)}")
     connection.exec_driver_sql(f"SET LOCAL statement_timeout = {int(statement_timeout_s * 1000)}")
     connection.exec_driver_sql("SET LOCAL search_path = public")
-    if connection.execute(text(_MAY_ACT_AS_OWNER)).scalar():
+    if connection.execute(_MAY_ACT_AS_OWNER).scalar():
         connection.exec_driver_sql(f"SET LOCAL ROLE {OWNER}")
     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
 
@@ -174,16 +175,15 @@ def comparison_options(connection: Connection) -> dict[str, Any]:
         "target_metadata": Base.metadata,
         "compare_type": _affinity_differs if sqlite else True,
         "compare_server_default": not sqlite,
-        "include_object": adopt.leave_out_foreign_objects,
+        "include_object": adopt.objects_to_compare(connection),
         "render_as_batch": sqlite,
     }
 
 
-_MAY_ACT_AS_OWNER = f"""
-    SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = '{OWNER}')
-       AND pg_has_role(current_user, (SELECT oid FROM pg_roles WHERE rolname = '{OWNER}'), 'SET')
-       AND has_schema_privilege((SELECT oid FROM pg_roles WHERE rolname = '{OWNER}'), 'public', 'CREATE')
-"""
+_MAY_ACT_AS_OWNER = text(
+    "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = :owner AND pg_has_role(current_user, oid, 'SET')"
+    " AND has_schema_privilege(oid, 'public', 'CREATE'))"
+).bindparams(owner=OWNER)
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,7 @@ def _newer(revision: str) -> SwitchyardError:
     """Return the error for a database that newer code has migrated."""
     return SwitchyardError(
         "SCHEMA-002",
-        f"the schema is newer than the code: the database is at revision {revision}, the code knows up to {head_revision()}",
+        f"the schema is newer than the code: the database is at revision {revision}, the code at {head_revision()}",
         why="newer code has migrated it. Nothing was changed.",
         fix="run the newer version of this code (git pull && make setup), or point DATABASE_URL at the right database",
         exit_code=EXIT_FAILED,

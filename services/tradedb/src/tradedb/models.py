@@ -1,9 +1,10 @@
 """The tables. Alembic (``tradedb/migrations``) owns their DDL; a test holds the two equal.
 
 The first seven are those of the original SQLite file, with its names and every column. Their numbers land in types that
-hold each stored value exactly: money in unconstrained ``numeric``, statistics in ``double precision`` (some are infinite).
-Their times have no zone, because the file never said one: the wall clock is kept; rows that our bot writes are in UTC. Their
-labels are text, verbatim, with the original's lengths. Their JSON is ``json``, not ``jsonb``, so the stored text stays as it was.
+hold each stored value exactly: money in unconstrained ``numeric``, statistics in ``double precision`` (some are
+infinite). Their times have no zone, because the file never said one: the wall clock is kept; rows that our bot writes
+are in UTC. Their labels are text, verbatim, with the original's lengths. Their JSON is ``json``, not ``jsonb``, so the
+stored text stays as it was.
 
 The last three are new: money is ``Decimal`` and exact, times are aware UTC.
 """
@@ -45,9 +46,7 @@ class TradingSession(Base):
     """One run of a bot: when, with what strategy and balance, and how it ended."""
 
     __tablename__ = "trading_sessions"
-    __table_args__ = (
-        Index("ix_trading_sessions_start_time", "start_time"),
-    )
+    __table_args__ = (Index("ix_trading_sessions_start_time", "start_time"),)
 
     id: Mapped[int] = mapped_column(LegacyKey, Identity(), primary_key=True)
     session_name: Mapped[str | None] = mapped_column(String(100))
@@ -133,7 +132,9 @@ class PerformanceMetric(Base):
 
     __tablename__ = "performance_metrics"
     __table_args__ = (
-        UniqueConstraint("period", "period_start", "session_id", name="uq_performance_metrics_period_period_start_session_id"),
+        UniqueConstraint(
+            "period", "period_start", "session_id", name="uq_performance_metrics_period_period_start_session_id"
+        ),
         Index("idx_metrics_period", "period", "period_start"),
         Index("ix_performance_metrics_period_start", "period_start"),
     )
@@ -238,9 +239,7 @@ class StrategyExecution(Base):
     """What a strategy saw and decided at one time."""
 
     __tablename__ = "strategy_executions"
-    __table_args__ = (
-        Index("ix_strategy_executions_timestamp", "timestamp"),
-    )
+    __table_args__ = (Index("ix_strategy_executions_timestamp", "timestamp"),)
 
     id: Mapped[int] = mapped_column(LegacyKey, Identity(), primary_key=True)
     timestamp: Mapped[datetime] = mapped_column(DateTime())
@@ -265,7 +264,7 @@ class StrategyExecution(Base):
 
 
 class BotLease(Base):
-    """The one writer. Its clock is the database's; every take-over raises ``epoch``, which decisions are tested against."""
+    """The one writer, on the database's clock. Each take-over raises ``epoch``, which decisions are tested against."""
 
     __tablename__ = "bot_lease"
 
@@ -278,7 +277,7 @@ class BotLease(Base):
 
 
 class OrderIntent(Base):
-    """What the bot decided, committed before it acts. ``intent_id`` is derived from the decision, so deciding twice is one row."""
+    """What the bot decided, committed before it acts. Its id derives from the decision: deciding twice is one row."""
 
     __tablename__ = "order_intents"
     __table_args__ = (

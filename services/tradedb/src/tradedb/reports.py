@@ -67,7 +67,7 @@ class DatabaseInfo:
 
 @dataclass(frozen=True)
 class PoolStatus:
-    """This process's connections: how many it keeps at most, how many are free, in use, and beyond ``size``."""
+    """The connections of this process: how many it keeps at most, how many are free, in use, and beyond ``size``."""
 
     size: int
     checked_in: int
@@ -79,6 +79,7 @@ def health(manager: DatabaseManager, deadline_s: float) -> Health:
     """Return the health of the manager's database; never raises.
 
     Args:
+        manager: of the database.
         deadline_s: the longest wait for its answer, in seconds.
     """
     from tradedb.migrate import head_revision, revision_problem
@@ -134,7 +135,9 @@ def database_info(connection: Connection, host: str | None, port: int | None) ->
     """Return which database the connection is to.
 
     Args:
-        host: as the URL names it, like the port; the server knows only its own side of a forwarded port.
+        connection: to the database.
+        host: as the URL names it.
+        port: as the URL names it; the server knows only its own side of a forwarded port.
     """
     if connection.dialect.name == "sqlite":
         path = str(connection.exec_driver_sql("PRAGMA database_list").all()[0][2])

@@ -1,7 +1,7 @@
-"""The database's roles: who may do what. One table of roles, one of grants, and a run that makes the server equal to both.
+"""The database's roles: who may do what. A table of roles, one of grants, and a run that makes the server so.
 
-Everything is compared with the catalogs first, so a second run changes nothing, and whatever was granted by hand to these
-roles or to PUBLIC is taken back. Order does not matter: roles before migrations, or after.
+Everything is compared with the catalogs first, so a second run changes nothing, and whatever was granted by hand to
+these roles or to PUBLIC is taken back. Order does not matter: roles before migrations, or after.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ class Role:
     """One role as it should be.
 
     Args:
-        connection_limit: -1 is none. A service's is its pool, twice (an old and a new deploy overlap), and a few for tools.
-        settings: what ALTER ROLE … SET gives every session; timeouts belong here because PgBouncer refuses ``options=``.
+        name: as it is in the server, and in URLs.
+        login: whether it may log in.
+        connection_limit: -1 is none. A service's is its pool twice (an old and a new deploy overlap), and four for tools.
+        settings: what ALTER ROLE … SET gives every session; here, because PgBouncer refuses ``options=``.
         member_of: roles whose rights it has (inherits), or may take on (SET ROLE): "inherit" or "set".
     """
 
@@ -182,8 +184,8 @@ def ensure_roles(conn_url: URL | str, passwords: Mapping[str, str]) -> list[str]
         conn_url: of the database, as a superuser.
         passwords: by role name ("trading_bot": …). A role that is not named keeps the password it has.
 
-    Raises: SwitchyardError: ROLE-001 a password is missing, ROLE-002 not a superuser, ROLE-003 a password cannot be used,
-        ROLE-004 the URL is a SQLite file; DatabaseUnavailable.
+    Raises: SwitchyardError: ROLE-001 a password is missing, ROLE-002 not a superuser, ROLE-003 a password cannot be
+        used, ROLE-004 the URL is a SQLite file; DatabaseUnavailable.
     """
     for role, password in passwords.items():
         register_secret(password)
@@ -268,10 +270,7 @@ class _Run:
             " AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e') ORDER BY 2, 3",
             tools=TOOLS_SCHEMA,
         ):
-            if row.schema == TOOLS_SCHEMA:
-                wanted = TOOLS_TABLES
-            else:
-                wanted = TABLE_GRANTS.get(row.name, OTHER_TABLES)
+            wanted = TOOLS_TABLES if row.schema == TOOLS_SCHEMA else TABLE_GRANTS.get(row.name, OTHER_TABLES)
             actual = self._acl(
                 "SELECT a.grantee, a.privilege_type FROM pg_class c,"
                 " aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) a"
@@ -398,7 +397,8 @@ class _Run:
         """Make both schemas, the owner's, with their grants."""
         for schema, grants in SCHEMA_GRANTS.items():
             rows = self._rows(
-                "SELECT o.rolname AS owner FROM pg_namespace n JOIN pg_roles o ON o.oid = n.nspowner WHERE nspname = :name",
+                "SELECT o.rolname AS owner FROM pg_namespace n JOIN pg_roles o ON o.oid = n.nspowner"
+                " WHERE n.nspname = :name",
                 name=schema,
             )
             if not rows:
@@ -520,7 +520,8 @@ class _Run:
 def scram_matches(verifier: str, password: str) -> bool:
     """Return whether Postgres' stored verifier is of this password.
 
-    Source: https://www.postgresql.org/docs/18/catalog-pg-authid.html (SCRAM-SHA-256$<iterations>:<salt>$<stored>:<server>)
+    Source: https://www.postgresql.org/docs/18/catalog-pg-authid.html
+        (SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>)
     """
     try:
         scheme, parameters, keys = verifier.split("$")

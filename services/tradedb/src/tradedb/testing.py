@@ -35,7 +35,6 @@ from pathlib import Path
 from typing import Any
 
 import psycopg2
-import psycopg2.extensions
 from sqlalchemy import URL
 
 START_TIMEOUT_S = 30.0

@@ -1,1 +1,1 @@
-"""Alembic's folder: the one owner of DDL. Run by ``tradedb.migrate``; ``alembic check`` and ``alembic revision`` work too."""
+"""Alembic's folder, the one owner of DDL. ``tradedb.migrate`` runs it; ``alembic check`` and ``revision`` work too."""
