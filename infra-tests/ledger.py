@@ -58,7 +58,7 @@ def broken_promises(books: Books, acknowledged: Iterable[str] = ()) -> list[str]
     """Return one line for each promise that these books break; [] when they balance.
 
     Args:
-        acknowledged: the venue trade ids of the fills that the bot reported as recorded.
+        acknowledged: the intents whose fill the bot reported as recorded.
     """
     return [
         *_lost(books, acknowledged),
@@ -70,7 +70,7 @@ def broken_promises(books: Books, acknowledged: Iterable[str] = ()) -> list[str]
 
 
 def _lost(books: Books, acknowledged: Iterable[str]) -> list[str]:
-    there = {fill["venue_trade_id"] for fill in books.fills}
+    there = {fill["intent_id"] for fill in books.fills}
     return [f"I1: acknowledged and not there: {key}" for key in sorted(set(acknowledged) - there)]
 
 

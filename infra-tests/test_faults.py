@@ -23,12 +23,9 @@ pytestmark = pytest.mark.destructive
 
 
 def acknowledged(target: Target) -> set[str]:
-    """The venue trade ids that the bot has reported as recorded, from its log."""
-    found: set[str] = set()
-    for line in target.logs("trading-bot").splitlines():
-        if '"fill_recorded"' in line:
-            found.add(json.loads(line[line.index("{") :])["venue_trade_id"])
-    return found
+    """The intents whose fill the bot has reported as recorded, from its log."""
+    lines = (json.loads(line[line.index("{") :]) for line in target.logs("trading-bot").splitlines() if '"intent_id"' in line)
+    return {line["intent_id"] for line in lines if line["event"] == "fill"}
 
 
 def fills(target: Target) -> int:
@@ -81,7 +78,9 @@ def test_postgres_comes_back_by_itself(whole: Target, fault: Callable[[Target], 
         ready(whole, timeout_s=40)
         time.sleep(1)
     assert_alive_throughout(seen)
-    assert {name: whole.identity(name) for name in services} == services, "a service was restarted; it should have waited"
+    assert {name: whole.identity(name) for name in services} == services, (
+        "a service was restarted; it should have waited"
+    )
 
 
 def test_a_paused_postgres_is_not_ready_and_the_last_figures_stay(whole: Target) -> None:
@@ -106,9 +105,9 @@ def test_a_paused_postgres_is_not_ready_and_the_last_figures_stay(whole: Target)
             during = [code for at, code, _ in seen[service, "/readyz"].answers if 6 < at < PAUSE_S]
             assert set(during) == {503}, f"{service}: {seen[service, '/readyz'].answers}"
         assert figures(page), "the last figures are gone"
-        assert re.search(r"\b\d+ ?(s|sec|seconds?|min|minutes?)\b.{0,20}(old|ago)|last (good|known|seen)", text_of(page)), (
-            f"the page does not say how old its figures are: {text_of(page)[:1500]}"
-        )
+        assert re.search(
+            r"\b\d+ ?(s|sec|seconds?|min|minutes?)\b.{0,20}(old|ago)|last (good|known|seen)", text_of(page)
+        ), f"the page does not say how old its figures are: {text_of(page)[:1500]}"
         fresh = until(lambda: not re.search(r"last good", text_of(client.get("/").text)), 20, "the page is fresh again")
         assert fresh
 
@@ -123,7 +122,11 @@ def test_a_killed_service_is_back_by_itself(whole: Target, service: str) -> None
     before = whole.identity(service)
     with trading_goes_on(whole):
         whole.kill(service)
-        until(lambda: whole.answer(service, "/readyz")[0] == 200 and whole.identity(service) != before, 40, f"{service} is back")
+        until(
+            lambda: whole.answer(service, "/readyz")[0] == 200 and whole.identity(service) != before,
+            40,
+            f"{service} is back",
+        )
 
 
 @pytest.mark.parametrize("service", ["trading-bot", "dashboard"])
@@ -139,15 +142,13 @@ def test_sigterm_ends_a_service_in_order(whole: Target, service: str) -> None:
 def test_exhausted_connections_of_one_role_are_that_roles_problem(whole: Target) -> None:
     """F13: the dashboard's connections run out; bot, administrator and migrator still get in."""
     program = """
-import os, sys, psycopg2
+import os, time, psycopg2
 held = []
 try:
     while len(held) < 200:
         held.append(psycopg2.connect(os.environ["DATABASE_URL"]))
 except psycopg2.OperationalError as error:
     print(str(error).strip(), flush=True)
-sys.stdin.readline() if sys.argv[1:] else None
-import time
 time.sleep(4)
 """
     limit = whole.value("SELECT rolconnlimit FROM pg_roles WHERE rolname = 'dashboard'")
@@ -211,7 +212,9 @@ def test_a_schema_that_the_code_does_not_know_is_not_ready(whole: Target) -> Non
     try:
         for service in ("trading-bot", "dashboard"):
             body = until(
-                lambda service=service: (a := whole.answer(service, "/readyz"))[0] == 503 and a[1], 20, f"{service} is not ready"
+                lambda service=service: (a := whole.answer(service, "/readyz"))[0] == 503 and a[1],
+                20,
+                f"{service} is not ready",
             )
             assert "9999" in body["reason"], body
         status = whole.status()
@@ -222,5 +225,3 @@ def test_a_schema_that_the_code_does_not_know_is_not_ready(whole: Target) -> Non
         assert "9999" in migrated.stderr
     finally:
         whole.run_sql(f"UPDATE alembic_version SET version_num = '{head}'")  # noqa: S608
-
-

@@ -79,5 +79,3 @@ def test_a_leader_that_slept_past_its_lease_writes_nothing(whole: Target) -> Non
     # the second bot went in order, so the first leads again without waiting for the end of the lease
     until(lambda: lease(whole)["epoch"] != taken["epoch"], 30, "the first bot leads again")
     assert broken_promises(read_books(whole)) == []
-
-

@@ -97,7 +97,7 @@ def test_every_section_says_what_to_do() -> None:
 
 def test_the_configuration_page_is_what_the_settings_say() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tradedb.config.docs", "--check"],
+        [sys.executable, "-m", "tradedb.config.document", "--check", "docs/configuration.md"],
         cwd=CHECKOUT,
         capture_output=True,
         text=True,

@@ -10,7 +10,7 @@ import importlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, cast
 
@@ -40,7 +40,7 @@ class Target(ABC):
     """
 
     instance: Instance
-    database_url: str
+    database_url: str = field(repr=False)
     server_version: str
     writable: bool = True
 

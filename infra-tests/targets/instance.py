@@ -78,7 +78,7 @@ class Instance:
 
     target: str
     folder: Path
-    settings: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def create(cls, target: str, **settings: str) -> Instance:

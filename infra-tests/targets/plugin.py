@@ -25,6 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="{" + ",".join(TARGETS) + "}",
         help="where the stack under test runs (default: %(default)s)",
     )
+    parser.getgroup("switchyard").addoption("--pictures", metavar="FOLDER", help="where `make look` puts its pictures")
 
 
 def pytest_configure(config: pytest.Config) -> None:

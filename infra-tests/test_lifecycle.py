@@ -1,0 +1,167 @@
+"""Down leaves nothing running, up again has the data, reset asks first; two instances do not meet."""
+
+from __future__ import annotations
+
+import os
+import pty
+import socket
+import subprocess
+import time
+
+import pytest
+
+from ledger import broken_promises, read_books
+from stack_fixtures import NewInstance
+from targets import SETTINGS, Target, attach
+from targets.instance import CHECKOUT, SWITCHYARD, Instance
+from watch import ready, until
+
+
+def open_ports(target: Target) -> list[int]:
+    """The ports of this instance that somebody listens on."""
+    settings = target.instance.read_env()
+    database = (
+        target.instance.switchyard("db", "url", check=False)
+        .stdout.rpartition("@")[2]
+        .partition("/")[0]
+        .partition(":")[2]
+    )
+    ports = [int(settings["DASHBOARD_PORT"])] + ([int(database)] if target.name == "embedded" and database else [])
+    listening: list[int] = []
+    for port in ports:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                listening.append(port)
+    return listening
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(420)
+def test_down_up_reset(new_instance: NewInstance) -> None:
+    instance = new_instance(**SETTINGS)
+    first = instance.up()
+    assert instance.read_env()["DASHBOARD_USER"] in first.stdout
+    target = attach(instance)
+    ready(target)
+    until(lambda: target.value("SELECT count(*) FROM fills") >= 2, 60, "the bot trades")
+    assert len(open_ports(target)) >= 1
+    identifier = target.status()["database"]["system_identifier"]
+
+    again = instance.up()  # nothing to do, and that is no error
+    assert again.returncode == 0
+
+    instance.switchyard("down")
+    assert target.leftovers() == []
+    assert open_ports(target) == []
+    stopped = instance.switchyard("status", "--json", check=False)
+    assert stopped.returncode == 1
+    assert {service["state"] for service in stopped.json()["services"]} <= {"stopped", "exited"}
+    assert instance.switchyard("down").returncode == 0, "down twice is no error"
+
+    began = time.monotonic()
+    instance.up()
+    warm_s = time.monotonic() - began
+    target = attach(instance)
+    ready(target)
+    assert target.status()["database"]["system_identifier"] == identifier
+    assert target.value("SELECT count(*) FROM fills") >= 2
+    assert target.value("SELECT count(DISTINCT session_id) FROM order_intents") == 1, (
+        "the account was not taken up again"
+    )
+    assert broken_promises(read_books(target)) == []
+    print(f"warm up on {target.name}: {warm_s:.1f} s")  # noqa: T201  # shown with -rP; the benchmark measures it
+
+    refused = instance.switchyard("reset", check=False)
+    assert refused.returncode == 2
+    assert "--yes" in refused.stderr
+    answer_at_terminal(instance, "\n")
+    answer_at_terminal(instance, "n\n")
+    assert attach(instance).status()["database"]["system_identifier"] == identifier, (
+        "reset without a yes deleted something"
+    )
+
+    answer_at_terminal(instance, "y\n")
+    assert target.leftovers() == []
+    instance.up()
+    target = attach(instance)
+    ready(target)
+    assert target.status()["database"]["system_identifier"] != identifier
+    instance.switchyard("reset", "--yes")
+    assert target.leftovers() == []
+    assert instance.env_file.exists(), "the passwords and ports are the owner's"
+
+
+def answer_at_terminal(instance: Instance, answer: str) -> str:
+    """Run ``switchyard reset`` on a terminal, type the answer, and return what was shown."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [str(SWITCHYARD), "reset"], env=instance.environment(), cwd=CHECKOUT, stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    shown = b""
+    typed = False
+    try:
+        while True:
+            try:
+                piece = os.read(ours, 4096)
+            except OSError:  # the other end was closed
+                break
+            if not piece:
+                break
+            shown += piece
+            if not typed and b"[y/N]" in shown:
+                os.write(ours, answer.encode())
+                typed = True
+    finally:
+        process.wait(90)
+        os.close(ours)
+    text = shown.decode()
+    assert "[y/N]" in text, text
+    return text
+
+
+@pytest.mark.targets("embedded")
+def test_two_instances_run_side_by_side(target: Target, new_instance: NewInstance) -> None:
+    other = new_instance()
+    other.up()
+    there = attach(other)
+    ready(there)
+    ready(target)
+    assert there.status()["database"]["system_identifier"] != target.status()["database"]["system_identifier"]
+    other.switchyard("down")
+    assert there.leftovers() == []
+    ready(target, timeout_s=5)
+
+
+@pytest.mark.targets("embedded")
+def test_a_crash_of_everything_is_cleaned_up_by_the_next_up(new_instance: NewInstance) -> None:
+    """A machine that lost its power: stale pid files, sockets and locks, and no process."""
+    instance = new_instance(**SETTINGS)
+    instance.up()
+    target = attach(instance)
+    until(lambda: target.value("SELECT count(*) FROM fills"), 60, "the bot trades")
+    before = target.value("SELECT count(*) FROM fills")
+    for process in list(target.processes()):  # pyright: ignore[reportAttributeAccessIssue]
+        process.kill()
+    until(lambda: target.leftovers() == [], 10, "everything is dead")
+    instance.up()
+    ready(attach(instance))
+    assert target.value("SELECT count(*) FROM fills") >= before
+    assert broken_promises(read_books(target)) == []
+
+
+@pytest.mark.targets("embedded")
+def test_services_without_their_supervisor_are_taken_over_by_the_next_up(new_instance: NewInstance) -> None:
+    """kill -9 of the supervisor alone leaves three orphans: the next up ends up with one of each."""
+    instance = new_instance(**SETTINGS)
+    instance.up()
+    target = attach(instance)
+    [supervisor] = [p for p in target.processes() if "supervisord" in " ".join(p.cmdline())]  # pyright: ignore[reportAttributeAccessIssue]
+    supervisor.kill()
+    instance.up()
+    ready(attach(instance))
+    words = [" ".join(p.cmdline()) for p in target.processes()]  # pyright: ignore[reportAttributeAccessIssue]
+    for program in ("supervisord", "trading-bot run", "dashboard run"):
+        assert len([line for line in words if program in line]) == 1, words
+    instance.switchyard("down")
+    assert target.leftovers() == []
