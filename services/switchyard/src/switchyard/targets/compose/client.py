@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 ASK_TIMEOUT_S = 15  # a question to the engine
 STOP_TIMEOUT_S = 120  # Postgres may take its stop_grace_period
-LAST_LINES = 12  # of a log, in an error
+LAST_LINES = 40  # of a container's log, to find its last words in
+SHOWN_LINES = 6  # in an error
 DETAIL_WIDTH = 90
 
 
@@ -103,7 +104,7 @@ class Compose:
         ]
 
     def environment(self) -> dict[str, str]:
-        """Return this process's environment without what would overrule .env, so that every shell starts the same stack."""
+        """Return this process's environment without what would overrule .env: every shell starts the same stack."""
         return {
             key: value for key, value in os.environ.items() if key not in self._keys and not key.startswith("COMPOSE_")
         }
@@ -125,7 +126,7 @@ class Compose:
         return done.stdout
 
     def stream(self, step: Step, *args: str, timeout_s: float) -> None:
-        """Run it, with its newest line as the step's detail, so that it never hangs silently; the whole output goes to a log.
+        """Run it with its newest line as the step's detail, so that it never hangs silently.
 
         Raises: SwitchyardError: see `complain`; COMPOSE-009, it did not end within `timeout_s`.
         """
@@ -177,7 +178,10 @@ class Compose:
 
 
 def run(command: list[str], environment: Mapping[str, str], timeout_s: float) -> subprocess.CompletedProcess[str]:
-    """Run `command` without a terminal and return how it ended. Raises: SwitchyardError: COMPOSE-009, not within `timeout_s`."""
+    """Run `command` without a terminal and return how it ended.
+
+    Raises: SwitchyardError: COMPOSE-009, it did not end within `timeout_s`.
+    """
     try:
         return subprocess.run(
             command,
@@ -207,11 +211,11 @@ def detail(line: str) -> str:
 def complain(what: str, lines: list[str]) -> NoReturn:
     """Raise the error that a failed docker command means.
 
-    Raises: SwitchyardError: STACK-01x, the engine went away; COMPOSE-001 anything unforeseen, COMPOSE-002 an image cannot be had,
-    COMPOSE-003 a build step failed, COMPOSE-004 a port is taken, COMPOSE-005 the engine is too old, COMPOSE-006 no space.
+    Raises: SwitchyardError: STACK-01x the engine went away, COMPOSE-001 anything unforeseen, COMPOSE-002 no image to be
+    had, COMPOSE-003 a build step failed, COMPOSE-004 a port is taken, COMPOSE-005 an old engine, COMPOSE-006 no space.
     """
     text = "\n".join(lines)
-    tail = " | ".join(lines[-LAST_LINES:]) or "it printed nothing"
+    tail = last_words(lines)
     docker_engine.probe.cache_clear()
     docker_engine.require()
     if re.search(r"port is already allocated|address already in use|ports are not available", text):
@@ -246,7 +250,7 @@ def complain(what: str, lines: list[str]) -> NoReturn:
             "COMPOSE-002",
             "an image of the stack is not here and no registry gave it",
             why=f"Docker said: {tail}. Nothing was changed.",
-            fix="check the network, then make up; where no image registry is reachable: infra-tests/offline-images/build",
+            fix="check the network, then make up; where there is no registry: infra-tests/offline-images/build",
             exit_code=EXIT_UNREACHABLE,
         )
     if what.endswith("build"):
@@ -263,6 +267,13 @@ def complain(what: str, lines: list[str]) -> NoReturn:
         fix="docker compose ps --all shows the state; then make up again",
         exit_code=EXIT_FAILED,
     )
+
+
+def last_words(lines: list[str]) -> str:
+    """Return what a command said in the end: the error that it printed, if it did, else its last lines."""
+    starts = [number for number, line in enumerate(lines) if line.lstrip().startswith("error ")]
+    chosen = lines[starts[-1] :] if starts else lines[-SHOWN_LINES:]
+    return " | ".join(line.strip() for line in chosen[:SHOWN_LINES]) or "nothing"
 
 
 def _too_slow(what: str, timeout_s: float) -> NoReturn:

@@ -1,0 +1,315 @@
+"""ComposeTarget: the stack as containers of one Compose project."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, NoReturn
+
+from tradedb.errors import EXIT_CONFIG, EXIT_FAILED, EXIT_UNREACHABLE, SwitchyardError
+
+from switchyard import env_file, ports
+from switchyard.targets import ROLE_LOGIN, SERVICES, DatabaseStatus, ServiceStatus, StackStatus
+from switchyard.targets.compose import images
+from switchyard.targets.compose.client import STOP_TIMEOUT_S, Compose, Container, last_words
+from switchyard.targets.compose.snapshot import mounted_snapshots
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from switchyard.checkout import Checkout
+    from switchyard.output import Progress, Step
+    from switchyard.targets import Role, SourceArg
+
+APPLICATIONS = ("trading-bot", "dashboard")
+PRIVATE_HOST = "postgres.railway.internal"
+POSTGRES_PORT = 5432
+SERVICE_PORT = 8080
+LOOPBACK = "127.0.0.1"
+URL_OPTIONS = "sslmode=require&channel_binding=require&require_auth=scram-sha-256"
+START_TIMEOUT_S = 120  # the engine's part of a start
+READY_TIMEOUT_S = 120
+POLL_S = 0.2
+PSQL = ("psql", "--username=postgres", "--dbname=railway")
+FACTS = """SELECT json_build_object('server_version', current_setting('server_version'),
+ 'system_identifier', (SELECT system_identifier::text FROM pg_control_system()),
+ 'migrated', to_regclass('public.alembic_version') IS NOT NULL)"""
+
+
+class ComposeTarget:
+    """The containers of docker-compose.yml. Making one touches nothing."""
+
+    name = "compose"
+
+    def __init__(self, checkout: Checkout) -> None:
+        self._checkout = checkout
+
+    # ---- the Target protocol
+
+    def running(self) -> bool:
+        """Return whether any container of the project runs."""
+        try:
+            return bool(self._compose().attempt("ps", "--quiet").stdout.strip())
+        except SwitchyardError:
+            return False
+
+    def up(self, report: Progress, sources: Sequence[SourceArg], *, assume_yes: bool) -> StackStatus:
+        """Build what has changed, start Postgres, prepare it, copy `sources`, start the services, wait for each."""
+        values = env_file.read(self._checkout)
+        compose = Compose(self._checkout, values)
+        images.pull_missing(report, compose)
+        images.build_outdated(report, self._checkout, compose)
+        port = int(values["DASHBOARD_PORT"])
+        if not _runs(compose.containers().get("dashboard")):
+            ports.require_free(port, "the dashboard (DASHBOARD_PORT in .env)")
+        with report.step("Postgres is healthy") as step:
+            compose.stream(step, *_start("postgres"), timeout_s=START_TIMEOUT_S)
+            self._wait_ready(step, compose, ("postgres",))
+        self.prepare(report)
+        if sources:
+            self._copy_before_start(report, sources, assume_yes=assume_yes)
+        with report.step("trading-bot and dashboard are ready") as step:
+            compose.stream(step, *_start(*APPLICATIONS), timeout_s=START_TIMEOUT_S)
+            self._wait_ready(step, compose, APPLICATIONS)
+        return self.status()
+
+    def down(self, report: Progress) -> None:
+        """Stop and remove the containers and networks; the volume stays."""
+        with report.step("stop the containers") as step:
+            self._compose().stream(step, "down", "--remove-orphans", timeout_s=STOP_TIMEOUT_S)
+
+    def status(self) -> StackStatus:
+        """Return what the engine says of each service, and what the database says of itself."""
+        values = env_file.read(self._checkout)
+        compose = Compose(self._checkout, values)
+        try:
+            found = compose.containers()
+        except SwitchyardError:  # no engine: nothing of it runs
+            found = {}
+        url = f"http://{LOOPBACK}:{values['DASHBOARD_PORT']}"
+        services = tuple(
+            service_status(name, found.get(name), url if name == "dashboard" else None) for name in SERVICES
+        )
+        return StackStatus(self.name, services, self._database(compose, found.get("postgres")))
+
+    def logs(self, service: str | None, *, follow: bool) -> int:
+        """Write the newest log lines to stdout."""
+        words = ["--tail=200", *(["--follow"] if follow else []), *([service] if service else [])]
+        return self._compose().attach("logs", "--no-color", *words)
+
+    def restart(self, report: Progress, service: str) -> None:
+        """Restart one service's container and wait until it is healthy; `ops` runs once more instead."""
+        compose = self._compose()
+        if service == "ops":
+            self.prepare(report)
+            return
+        self._require_container(compose, service)
+        with report.step(f"{service} is ready") as step:
+            compose.stream(step, "restart", "--no-deps", service, timeout_s=STOP_TIMEOUT_S)
+            self._wait_ready(step, compose, (service,))
+
+    def database_url(self, role: Role) -> str:
+        """Return the URL on this machine's loopback while docker-compose.debug.yml is used, else the private one."""
+        values = env_file.read(self._checkout)
+        postgres = Compose(self._checkout, values).containers().get("postgres")
+        published = postgres.published.get(POSTGRES_PORT) if _runs(postgres) and postgres else None
+        if published is None:
+            sys.stderr.write(
+                "This URL works inside the stack's private network only. To reach the database from this machine:\n"
+                f"  {' '.join(self._debug_command())}\n"
+            )
+        user, key = ROLE_LOGIN[role]
+        host, port = (PRIVATE_HOST, POSTGRES_PORT) if published is None else (LOOPBACK, published)
+        return f"postgresql://{user}:{values[key]}@{host}:{port}/railway?{URL_OPTIONS}"
+
+    def psql(self, args: Sequence[str]) -> int:
+        """Run psql in the database's container, on its socket."""
+        return self.exec("postgres", [*PSQL, *args])
+
+    def exec(self, service: str, command: Sequence[str]) -> int:
+        """Run `command` in the service's container; for `ops`, which has ended, in one of its own."""
+        compose = self._compose()
+        if service == "ops":
+            return compose.attach(*_one_off(), "ops", *command)
+        self._require_container(compose, service)
+        return compose.attach("exec", *_no_terminal(), service, *command)
+
+    def prepare(self, report: Progress) -> None:
+        """Run the ops service and wait for its end."""
+        compose = self._compose()
+        with report.step("roles and schema are up to date") as step:
+            compose.stream(step, *_start("ops"), timeout_s=START_TIMEOUT_S)
+            self._wait_ended(step, compose, "ops")
+
+    def ensure_roles(self) -> list[str]:
+        """Create or update the roles in an ops container; return what it says."""
+        return (
+            self._compose().ask(*_one_off(), "ops", "switchyard", "db", "roles", timeout_s=READY_TIMEOUT_S).splitlines()
+        )
+
+    def copy(self, sources: Sequence[SourceArg], *, assume_yes: bool, as_json: bool, dry_run: bool) -> int:
+        """Snapshot each file, and copy from inside the private network: an ops container with the snapshots mounted."""
+        compose = self._compose()
+        self._require_container(compose, "postgres")
+        flags = {"--yes": assume_yes, "--json": as_json, "--dry-run": dry_run}
+        with mounted_snapshots(self._checkout, sources) as mounted:
+            words = [word for label, place in mounted.sources for word in ("--source", f"{label}={place}")]
+            chosen = [flag for flag, wanted in flags.items() if wanted]
+            return compose.attach(*_one_off(*mounted.options), "ops", "switchyard", "copy", *words, *chosen)
+
+    def reset(self, report: Progress) -> None:
+        """Stop everything and delete the volume."""
+        with report.step("delete the containers and the database") as step:
+            self._compose().stream(step, "down", "--volumes", "--remove-orphans", timeout_s=STOP_TIMEOUT_S)
+
+    # ---- inside
+
+    def _compose(self) -> Compose:
+        return Compose(self._checkout, env_file.read(self._checkout))
+
+    def _debug_command(self) -> list[str]:
+        return [
+            "docker",
+            "compose",
+            "-f",
+            "docker-compose.yml",
+            "-f",
+            "docker-compose.debug.yml",
+            "up",
+            "-d",
+            "postgres",
+        ]
+
+    def _copy_before_start(self, report: Progress, sources: Sequence[SourceArg], *, assume_yes: bool) -> None:
+        """Copy, and go no further if it fails: the services must not write beside half a history."""
+        report.note(f"copy {', '.join(source.label for source in sources)}")
+        status = self.copy(sources, assume_yes=assume_yes, as_json=False, dry_run=False)
+        if status != 0:
+            raise SwitchyardError(
+                "COMPOSE-010",
+                "the copy failed, so trading-bot and dashboard were not started",
+                why="Its own error is above. A copy is one transaction: nothing of it was written.",
+                fix="correct that and run the same command again, or start without it: make up",
+                exit_code=status,
+            )
+
+    def _database(self, compose: Compose, postgres: Container | None) -> DatabaseStatus:
+        """Return the facts of the database, asked on its own socket."""
+        where = DatabaseStatus(host=PRIVATE_HOST, port=POSTGRES_PORT)
+        if not _runs(postgres):
+            return where
+        quiet = ("--no-psqlrc", "--tuples-only", "--no-align")
+        try:
+            said = compose.ask("exec", "-T", "postgres", *PSQL, *quiet, "--command", FACTS)
+            facts = json.loads(said)
+            revision = None
+            if facts["migrated"]:
+                query = "SELECT version_num FROM public.alembic_version"
+                revision = compose.ask("exec", "-T", "postgres", *PSQL, *quiet, "--command", query).strip() or None
+        except (SwitchyardError, ValueError):
+            return where
+        from switchyard.targets.status import head
+
+        return DatabaseStatus(
+            PRIVATE_HOST, POSTGRES_PORT, facts["server_version"], facts["system_identifier"], revision, head()
+        )
+
+    def _require_container(self, compose: Compose, service: str) -> None:
+        """Raise COMPOSE-007 if the service does not run."""
+        found = compose.containers().get(service)
+        if not _runs(found):
+            state = f"is {found.state}" if found else "has no container"
+            raise SwitchyardError(
+                "COMPOSE-007",
+                f"{service} does not run: it {state}",
+                why="The command works inside its container. Nothing was changed.",
+                fix="make up",
+                exit_code=EXIT_UNREACHABLE,
+            )
+
+    def _wait_ready(self, step: Step, compose: Compose, services: Sequence[str]) -> None:
+        """Return when each service is healthy.
+
+        Raises: SwitchyardError: COMPOSE-008, one ended, or is not healthy in time.
+        """
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while True:
+            found = compose.containers()
+            waiting = [name for name in services if not (found.get(name) and found[name].ready)]
+            if not waiting:
+                return
+            step.detail = f"waiting for {', '.join(waiting)}"
+            for name in waiting:
+                container = found.get(name)
+                if container is None or container.state in ("exited", "dead", "restarting", "paused"):
+                    _not_ready(compose, name, container, "")
+                if container.health == "unhealthy" or time.monotonic() > deadline:
+                    _not_ready(compose, name, container, f" within {READY_TIMEOUT_S} s")
+            time.sleep(POLL_S)
+
+    def _wait_ended(self, step: Step, compose: Compose, service: str) -> None:
+        """Return when a one-shot service has ended with 0.
+
+        Raises: SwitchyardError: COMPOSE-011, with its own last words.
+        """
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        step.detail = f"waiting for {service} to end"
+        while True:
+            found = compose.containers().get(service)
+            if found and found.state == "exited" and found.exit_code == 0:
+                return
+            if found is None or found.state in ("exited", "dead") or time.monotonic() > deadline:
+                code = found.exit_code if found else EXIT_FAILED
+                raise SwitchyardError(
+                    "COMPOSE-011",
+                    f"{service} could not prepare the database (exit code {code})",
+                    why=f"It said: {last_words(compose.last_lines(service))}. The services were left as they were.",
+                    fix="correct that, then make up; .venv/bin/switchyard logs ops shows the rest",
+                    exit_code=code if code in (EXIT_UNREACHABLE, EXIT_CONFIG) else EXIT_FAILED,
+                )
+            time.sleep(POLL_S)
+
+
+def service_status(name: str, container: Container | None, url: str | None) -> ServiceStatus:
+    """Return one line of the status from what the engine says."""
+    if container is None or (container.state == "exited" and container.exit_code == 0) or container.state == "created":
+        state = "stopped"
+    elif container.state == "running":
+        state = "starting" if container.health == "starting" else "running"
+    elif container.state in ("exited", "dead", "restarting"):
+        state = "failed"
+    else:
+        state = container.state
+    return ServiceStatus(name, state, url, healthy=container is not None and container.ready)
+
+
+def _runs(container: Container | None) -> bool:
+    return container is not None and container.state in ("running", "restarting", "paused")
+
+
+def _start(*services: str) -> list[str]:
+    """Return the words that start exactly these services; what is built and waited for goes step by step here."""
+    return ["up", "--detach", "--no-build", "--no-deps", *services]
+
+
+def _one_off(*options: str) -> list[str]:
+    """Return the words that run a command in a container of its own, removed afterwards."""
+    return ["run", "--rm", "--no-deps", *_no_terminal(), *options]
+
+
+def _no_terminal() -> list[str]:
+    """Return the option that scripts need and a person at a terminal does not want."""
+    return [] if sys.stdin.isatty() and sys.stdout.isatty() else ["-T"]
+
+
+def _not_ready(compose: Compose, name: str, container: Container | None, within: str) -> NoReturn:
+    state = f"{container.state} (exit code {container.exit_code})" if container else "gone"
+    if container and container.state == "running":
+        state = f"running and {container.health or 'without a health check'}"
+    raise SwitchyardError(
+        "COMPOSE-008",
+        f"{name} did not become ready{within}: its container is {state}",
+        why=f"Its last lines: {last_words(compose.last_lines(name))}. What was started goes on; the data is kept.",
+        fix=f".venv/bin/switchyard logs {name} shows the rest; then make up",
+    )
