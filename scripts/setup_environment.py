@@ -27,7 +27,7 @@ PACKAGES = ("tradedb", "trading-bot", "dashboard", "switchyard")
 KINDS = ("run", "dev")  # each holds everything of the one before
 
 EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_CONFIG = 1, 2, 69, 78
-SIGN_OF_LIFE_S = 5.0
+SIGN_OF_LIFE_S = 8.0
 LOCK_TIMEOUT_S = 900.0
 NETWORK_WORDS = ("connection", "name resolution", "timed out", "no matching distribution", "could not fetch", "proxy")
 
@@ -266,18 +266,15 @@ def failure(what: str, lines: list[str]) -> SetupError:
     telling = [line for line in lines if line.strip().lower().startswith(("error", "fatal"))] or lines[-1:]
     text = " ".join(lines).lower()
     if "do not match the hashes" in text:
-        why = "A downloaded file is not the one that was locked: a broken download, or a tampered one. It was not installed."
-        return SetupError(
-            "SETUP-006", f"{what}: a hash does not match", why, "try again; if it stays, tell us", EXIT_FAILED
-        )
+        why = "A downloaded file is not the one that was locked: broken on its way, or tampered with. It was not used."
+        fix = "run it again; if that does not help, look at your package index or mirror"
+        return SetupError("SETUP-006", f"{what}: a hash does not match", why, fix, EXIT_FAILED)
     network = any(word in text for word in NETWORK_WORDS)
     return SetupError(
         "SETUP-004",
         f"{what} failed: {telling[-1].strip() if telling else 'it said nothing'}",
         f"The whole output is in {LOG}. What is half-made is repaired by the next run.",
-        "check the network, or your proxy and pip settings, then run it again"
-        if network
-        else "correct that, then run it again",
+        f"{'check the network, your proxy and the settings of pip' if network else 'correct that'}, then run it again",
         EXIT_UNREACHABLE if network else EXIT_FAILED,
     )
 

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 from tradedb.errors import EXIT_CONFIG, EXIT_UNREACHABLE, SwitchyardError
 
-from switchyard.targets import ROLE_LOGIN
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -17,30 +15,6 @@ if TYPE_CHECKING:
 
 WAIT_TIMEOUT_S = 60.0
 POLL_S = 0.1
-
-
-def passwords(values: Mapping[str, str]) -> dict[str, str]:
-    """Return the password of each Postgres role but the superuser, by the role's name.
-
-    Args:
-        values: of .env, or of the environment of the ops image.
-
-    Raises: SwitchyardError: STACK-041, one is missing.
-    """
-    found: dict[str, str] = {}
-    for word, (role, key) in ROLE_LOGIN.items():
-        if word == "admin":
-            continue
-        if not values.get(key):
-            raise SwitchyardError(
-                "STACK-041",
-                f"{key} is not set, so the role {role} would have no password",
-                why="The roles are created with the passwords that the services log in with. Nothing was changed.",
-                fix="make env, or set that variable of the ops service",
-                exit_code=EXIT_CONFIG,
-            )
-        found[role] = values[key]
-    return found
 
 
 def admin_url_of_environment() -> str:
@@ -79,8 +53,8 @@ def prepare(admin_url: str, role_passwords: Mapping[str, str], report: Progress)
         changes = ensure_roles(admin_url, role_passwords)
         step.detail = "migrations"
         result = migrate.upgrade(as_role(admin_url, "migrator", role_passwords["migrator"]))
-    for change in changes:
-        report.note(change)
+    if changes:
+        report.note(f"roles: {len(changes)} settings made or corrected (switchyard db roles lists them)")
     if result.applied:
         report.note(f"schema: {result.before or 'empty'} -> {result.after}")
 

@@ -160,13 +160,15 @@ def ensure_roles() -> None:
     """Create or update the roles: of the stack that was started here, else of DATABASE_URL (the ops image)."""
     import os
 
+    from tradedb.roles import passwords_from
+
     from switchyard import prepare
 
     checkout = _checkout_with_stack()
     if checkout is not None:
         changes = current_target(checkout).ensure_roles()
     else:
-        changes = prepare.ensure_roles(prepare.admin_url_of_environment(), prepare.passwords(os.environ))
+        changes = prepare.ensure_roles(prepare.admin_url_of_environment(), passwords_from(os.environ))
     for change in changes:
         sys.stdout.write(f"{change}\n")
     sys.stdout.write("The roles are as they should be.\n")
@@ -176,6 +178,8 @@ def prepare_database() -> None:
     """Wait, roles, migrate: of the stack that was started here, else of DATABASE_URL (the ops image)."""
     import os
 
+    from tradedb.roles import passwords_from
+
     from switchyard import prepare
 
     report = Progress()
@@ -183,7 +187,7 @@ def prepare_database() -> None:
     if checkout is not None:
         current_target(checkout).prepare(report)
     else:
-        prepare.prepare(prepare.admin_url_of_environment(), prepare.passwords(os.environ), report)
+        prepare.prepare(prepare.admin_url_of_environment(), passwords_from(os.environ), report)
     sys.stdout.write(f"The database is ready after {report.elapsed_s:.1f} s\n")
 
 

@@ -194,19 +194,23 @@ class EmbeddedTarget:
 
     def prepare(self, report: Progress) -> None:
         """Wait for the database, create the roles, migrate."""
+        from tradedb.roles import passwords_from
+
         from switchyard import prepare
 
         values = self.values()
         admin = environment.database_url("admin", values, self.ports(values)["postgres"])
-        prepare.prepare(admin, prepare.passwords(values), report)
+        prepare.prepare(admin, passwords_from(values), report)
 
     def ensure_roles(self) -> list[str]:
         """Create or update the roles with the passwords in .env."""
+        from tradedb.roles import passwords_from
+
         from switchyard import prepare
 
         values = self.values()
         admin = environment.database_url("admin", values, self.ports(values)["postgres"])
-        return prepare.ensure_roles(admin, prepare.passwords(values))
+        return prepare.ensure_roles(admin, passwords_from(values))
 
     def copy(self, sources: Sequence[SourceArg], *, assume_yes: bool, as_json: bool, dry_run: bool) -> int:
         """Copy SQLite files into the embedded database as its administrator."""
@@ -220,7 +224,8 @@ class EmbeddedTarget:
         known = read_json(home / "postgres.json").get("data")
         server = [self._server().data] if known else []
         aside = [data.parent for data in server if data.parent != home]
-        return [path for path in dict.fromkeys((*server, *aside, home / "postgres", self._checkout.logs)) if path.exists()]
+        places = dict.fromkeys([*server, *aside, home / "postgres", self._checkout.logs])
+        return [path for path in places if path.exists()]
 
     def reset(self, report: Progress) -> None:
         """Stop everything and delete the data folder and the logs."""
