@@ -22,7 +22,8 @@ RATES = st.decimals(min_value="0", max_value="0.1", places=6)
 def an_intent(side: Side, price: Decimal, quantity: Decimal) -> Intent:
     return Intent(
         intent_id="abc", session_id=1, strategy_name="S", venue=SIMULATED, symbol="BTCUSDT", side=side,
-        leg="ENTRY" if side == "BUY" else "EXIT", quantity=quantity, reference_price=price, signal_time=NOON, reason="r",
+        leg="ENTRY" if side == "BUY" else "EXIT", quantity=quantity, reference_price=price,
+        signal_time=NOON, reason="r",
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import URL, Connection
 from tradedb import migrate
 from tradedb.errors import SwitchyardError
 from tradedb.manager import DatabaseManager
@@ -58,6 +58,7 @@ class Bot:
         broker: carries intents out.
         status: told what the loop is doing.
         holder: a name that no other process ever has.
+        local_file: the SQLite file, where there is one: it is this bot's to make and to migrate.
         now: the time, aware UTC; tests set it.
     """
 
@@ -71,6 +72,7 @@ class Bot:
         broker: Broker,
         status: Status,
         holder: str,
+        local_file: URL | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._settings = settings
@@ -79,6 +81,7 @@ class Bot:
         self._strategy = strategy
         self._broker = broker
         self._status = status
+        self._local_file = local_file
         self._now = now
         self._lease = Lease(
             manager,
@@ -164,8 +167,8 @@ class Bot:
 
     def _see_schema(self) -> None:
         """See that the schema is the one this code knows. Only a local SQLite file is ours to migrate."""
-        if self._manager.dialect == "sqlite":
-            migrate.upgrade(self._manager)
+        if self._local_file is not None:
+            migrate.upgrade(self._local_file)
         health = self._manager.health()
         if not health.ok:
             raise SwitchyardError(
@@ -320,7 +323,9 @@ class Bot:
             signal_time=candle.close_time,
             reason=reason,
         )
-        status = self._transaction(lambda conn: ledger.place_intent(conn, self._lease, account, intent), "intent-place")
+        status = self._transaction(
+            lambda conn: ledger.place_intent(conn, self._lease, account, intent), "intent-place", idempotent=True
+        )
         if status == "PENDING":
             self._account, self._curve = self._execute(intent, account, curve)
 
@@ -332,6 +337,7 @@ class Bot:
         recorded = self._transaction(
             lambda conn: ledger.record_fill(conn, self._lease, account, curve, fill, timeframe=self._timeframe),
             "fill-record",
+            idempotent=True,
         )
         if recorded is None:
             return None, None
@@ -366,8 +372,8 @@ class Bot:
 
     # --- trouble ------------------------------------------------------------------------------------------------------
 
-    def _transaction(self, work: Callable[[Connection], T], name: str) -> T:
-        return self._manager.transaction(work, name=name, deadline_s=CALL_DEADLINE_S)
+    def _transaction(self, work: Callable[[Connection], T], name: str, *, idempotent: bool = False) -> T:
+        return self._manager.transaction(work, name=name, deadline_s=CALL_DEADLINE_S, idempotent=idempotent)
 
     def _wait_out(self, error: SwitchyardError) -> float:
         """Say why nothing goes on, and come back soon."""

@@ -51,7 +51,9 @@ class Lease:
         Raises: LeadershipLost, that hold ended while it was being renewed.
         """
         asked_at = time.monotonic()
-        epoch, leader = self._manager.transaction(self._take, name="lease-acquire", deadline_s=self._ttl_s / 3)
+        epoch, leader = self._manager.transaction(
+            self._take, name="lease-acquire", deadline_s=self._ttl_s / 3, idempotent=True
+        )
         if epoch is None:
             return leader
         self.epoch, self._asked_at = epoch, asked_at
@@ -104,7 +106,7 @@ class Lease:
                 .values(renewed_at=db_clock(conn), expires_at=db_clock_in(conn, self._ttl_s))
             ).rowcount
 
-        if self._manager.transaction(work, name="lease-renew", deadline_s=self._ttl_s / 3) == 0:
+        if self._manager.transaction(work, name="lease-renew", deadline_s=self._ttl_s / 3, idempotent=True) == 0:
             raise LeadershipLost(f"epoch {self.epoch} is over")
         self._asked_at = asked_at
 

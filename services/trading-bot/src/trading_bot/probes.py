@@ -12,7 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from tradedb.errors import SwitchyardError
-from tradedb.manager import DatabaseManager, Health
+from tradedb.manager import DatabaseManager
+from tradedb.reports import Health
 
 from trading_bot.feed import SIMULATED
 from trading_bot.status import Snapshot, Status

@@ -9,7 +9,7 @@ import socket
 import threading
 from os import getpid
 
-from tradedb.config import DatabaseSettings, load_settings
+from tradedb.config import DatabaseSettings, load_settings, resolve_database_url
 from tradedb.logs import configure_logging
 from tradedb.manager import DatabaseManager
 
@@ -33,12 +33,19 @@ def run() -> int:
     """
     configure_logging(SERVICE)
     settings = load_settings(BotSettings)
-    manager = DatabaseManager.from_settings(load_settings(DatabaseSettings), service=SERVICE)
+    database_settings = load_settings(DatabaseSettings)
+    database = resolve_database_url(database_settings)
+    manager = DatabaseManager(database.url, service=SERVICE, settings=database_settings)
     status = Status()
     server = serve(Probes(manager, status, symbol=settings.bot_symbol), host=settings.host, port=settings.port)
     log.info(
         "listening",
-        extra={"host": settings.host, "port": server.server_address[1], "database": manager.url_redacted},
+        extra={
+            "host": settings.host,
+            "port": server.server_address[1],
+            "database": manager.url_redacted,
+            "origin": database.origin,
+        },
     )
     bot = Bot(
         settings=settings,
@@ -50,6 +57,7 @@ def run() -> int:
         broker=PaperBroker(fee_rate=settings.bot_fee_rate, slippage_rate=settings.bot_slippage_rate),
         status=status,
         holder=f"{socket.gethostname()}/{getpid()}/{secrets.token_hex(4)}",
+        local_file=database.url if database.dialect == "sqlite" else None,
     )
     return _until_signal(bot, manager)
 
