@@ -59,12 +59,14 @@ class Server:
         programs: the folder of postgres, initdb and psql.
         data: PGDATA.
         account: the user that owns `data` and runs the server; None for whoever runs this command.
+        note: the file that remembers this choice.
         notes: what the user should know about the choice (data outside of the checkout, for example).
     """
 
     programs: Path
     data: Path
     account: Account | None
+    note: Path
     notes: tuple[str, ...] = field(default=())
 
     def _as_owner(self) -> dict[str, Any]:
@@ -203,9 +205,29 @@ class Server:
         except (FileNotFoundError, IndexError, ValueError):
             return None
         if _is_postgres_on(pid, self.data):
+            self._refuse_if_watched(pid)
             return pid
         pid_file.unlink(missing_ok=True)
         return None
+
+    def _refuse_if_watched(self, pid: int) -> None:
+        """Raise PG-010 if another supervisor keeps that server: then it is not lost, and not ours to stop."""
+        import psutil
+
+        try:
+            parent = psutil.Process(pid).parent()
+            watched = parent is not None and any("supervisord" in word for word in parent.cmdline())
+        except psutil.Error:
+            return
+        if watched:
+            raise SwitchyardError(
+                "PG-010",
+                f"another stack of this machine runs PostgreSQL (pid {pid}) on {self.data}",
+                why="This checkout looks like a copy of that one, and two servers on one data folder would destroy it. "
+                "Nothing was changed.",
+                fix=f"make down in the other checkout; for a database of your own here: rm {self.note}",
+                exit_code=EXIT_CONFIG,
+            )
 
     def stop_lost(self) -> bool:
         """Stop a server that no supervisor watches; return whether there was one.
@@ -230,39 +252,51 @@ class Server:
 
 
 def find_server(checkout: Checkout) -> Server:
-    """Return the server of this instance: remembered from the first time, or chosen now.
+    """Return the server of this instance: as it was chosen the first time, or chosen now.
 
-    Raises: SwitchyardError: PG-001, there is no usable PostgreSQL 18.
+    Raises: SwitchyardError: PG-001, there is no usable PostgreSQL 18; PG-008, there is nobody to run it as.
     """
     programs = _programs()
     _check_version(programs)
-    note_file = checkout.home / "postgres.json"
-    known = read_json(note_file)
+    known = read_json(note_file(checkout))
     if known:
-        name = known.get("account")
-        account = accounts.Account.named(name) if name and os.geteuid() == 0 else None
-        data = Path(known["data"])
+        # an ordinary user cannot become somebody else; check_data says what that means
+        account = accounts.Account.named(known["account"]) if known["account"] and os.geteuid() == 0 else None
     else:
         account = accounts.for_postgres()
-        data = checkout.home / "postgres"
+    data = checkout.home / "postgres"
     notes: list[str] = []
+    outside = known.get("outside")
     if account is not None:
         # Others may pass through our folder to Postgres's own; they still cannot list it or read a file in it.
         checkout.home.chmod(0o711)
         aside = PLACE_FOR_ROOT / checkout.instance_id
-        if not known and not account.reaches(data.parent):
-            data = aside / "postgres"
-        if data.parent == aside:
-            aside.mkdir(mode=0o711, parents=True, exist_ok=True)
-            notes.append(f"user {account.name} cannot enter {checkout.home}, so the data is in {data}")
+        if not known:
+            notes.append(f"you are root, so Postgres runs as user {account.name}")
+            outside = None if account.reaches(checkout.home) else str(aside / "postgres")
         if not account.reaches(programs / "postgres"):
             aside.mkdir(mode=0o711, parents=True, exist_ok=True)
             programs = _copied_programs(programs, aside)
+    if outside:
+        data = Path(outside)
+        notes.append(f"the data is in {data}, because the user that runs Postgres cannot enter {checkout.home}")
     if not known:
-        write_json(note_file, {"data": str(data), "account": account.name if account else None})
-        if account is not None:
-            notes.insert(0, f"you are root, so Postgres runs as user {account.name}")
-    return Server(programs, data, account, tuple(notes))
+        write_json(note_file(checkout), {"account": account.name if account else None, "outside": outside})
+    return Server(programs, data, account, note_file(checkout), tuple(notes))
+
+
+def note_file(checkout: Checkout) -> Path:
+    """Return where it is noted as whom Postgres runs, and where its data is if not in the instance's folder."""
+    return checkout.home / "postgres.json"
+
+
+def folders_with_data(checkout: Checkout) -> list[Path]:
+    """Return what must be deleted to delete the data, as far as it exists."""
+    outside = read_json(note_file(checkout)).get("outside")
+    folders = [checkout.home / "postgres", PLACE_FOR_ROOT / checkout.instance_id]
+    if outside and Path(outside).parent.parent == PLACE_FOR_ROOT:  # the checkout was moved: its old name, still ours
+        folders.append(Path(outside).parent)
+    return [folder for folder in dict.fromkeys(folders) if folder.exists()]
 
 
 def _programs() -> Path:

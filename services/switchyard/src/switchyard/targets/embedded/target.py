@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 APPLICATIONS = ("trading-bot", "dashboard")
 POSTGRES_READY_TIMEOUT_S = 120  # a crash recovery after a busy day takes seconds, not minutes
 SERVICE_READY_TIMEOUT_S = 60
+CRASHING_S = 15  # a service that still ends by itself after this time will not be ready later
 LOST_SERVICE_TIMEOUT_S = 12  # 10 s are a service's by contract
 POLL_S = 0.05
 
@@ -66,7 +67,8 @@ class EmbeddedTarget:
         """Return whether supervisor, or a process that it lost, runs."""
         if self._supervisor.answers() or any(self._lost_service(name) for name in APPLICATIONS):
             return True
-        return (self._checkout.home / "postgres.json").exists() and self._server().lost_pid() is not None
+        server = self._known_server()
+        return server is not None and server.lost_pid() is not None
 
     def up(self, report: Progress, sources: Sequence[SourceArg], *, assume_yes: bool) -> StackStatus:
         """Start Postgres, prepare it, copy `sources`, start the services, wait until each is ready."""
@@ -93,8 +95,7 @@ class EmbeddedTarget:
                 self._supervisor.wait_stopped(APPLICATIONS)
             with report.step("PostgreSQL and supervisor stopped"):
                 self._supervisor.shutdown()
-        server = self._server() if (self._checkout.home / "postgres.json").exists() else None
-        self._end_lost(report, server)
+        self._end_lost(report, self._known_server())
         for name in APPLICATIONS:
             self.note_file(name).unlink(missing_ok=True)
 
@@ -218,23 +219,16 @@ class EmbeddedTarget:
 
         return run_copy(sources, self.database_url("admin"), assume_yes=assume_yes, as_json=as_json, dry_run=dry_run)
 
-    def data_places(self) -> list[Path]:
-        """Return the folders that `reset` deletes, as far as they exist."""
-        home = self._checkout.home
-        known = read_json(home / "postgres.json").get("data")
-        server = [self._server().data] if known else []
-        aside = [data.parent for data in server if data.parent != home]
-        places = dict.fromkeys([*server, *aside, home / "postgres", self._checkout.logs])
-        return [path for path in places if path.exists()]
-
     def reset(self, report: Progress) -> None:
         """Stop everything and delete the data folder and the logs."""
+        from switchyard.targets.embedded import postgres
+
         self.down(report)
         with report.step("Data deleted"):
-            for path in self.data_places():
-                shutil.rmtree(path, ignore_errors=False)
-            shutil.rmtree(self._supervisor.run, ignore_errors=True)
-            (self._checkout.home / "postgres.json").unlink(missing_ok=True)
+            for folder in (*postgres.folders_with_data(self._checkout), self._checkout.logs, self._supervisor.run):
+                if folder.exists():
+                    shutil.rmtree(folder)
+            postgres.note_file(self._checkout).unlink(missing_ok=True)
 
     # ---- steps
 
@@ -242,6 +236,12 @@ class EmbeddedTarget:
         from switchyard.targets.embedded import postgres
 
         return postgres.find_server(self._checkout)
+
+    def _known_server(self) -> Server | None:
+        """Return the server if there ever was one; looking must not make anything."""
+        from switchyard.targets.embedded import postgres
+
+        return self._server() if postgres.note_file(self._checkout).exists() else None
 
     def _log(self, name: str) -> Path:
         return self._checkout.logs / f"{name}.log"
@@ -366,16 +366,21 @@ class EmbeddedTarget:
                     waiting.pop(0)
                     continue
                 step.detail = f"{waiting[0]}: {reason}"
-                if time.monotonic() > deadline:
-                    raise self._not_ready(report, waiting[0], reason)
+                if time.monotonic() > deadline or (step.elapsed_s > CRASHING_S and self._crashes(waiting[0])):
+                    raise self._not_ready(report, waiting[0], reason, step.elapsed_s)
                 time.sleep(POLL_S)
 
-    def _not_ready(self, report: Progress, name: str, reason: str) -> SwitchyardError:
+    def _crashes(self, name: str) -> bool:
+        """Return whether supervisor is waiting to start the service yet another time."""
+        process = self._supervisor.processes().get(name)
+        return process is not None and process.state == "restarting"
+
+    def _not_ready(self, report: Progress, name: str, reason: str, waited_s: float) -> SwitchyardError:
         for line in self._last_lines(name):
             report.note(f"{name} | {line}")
         return SwitchyardError(
             "STACK-030",
-            f"{name} is not ready after {SERVICE_READY_TIMEOUT_S} s: {reason}",
+            f"{name} is not ready after {waited_s:.0f} s: {reason}",
             why="Its last log lines are above. Everything that was started goes on running.",
             fix=f".venv/bin/switchyard logs {name}",
         )
