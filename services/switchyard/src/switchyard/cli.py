@@ -1,5 +1,7 @@
 """The command line. Each command imports what it needs when it runs, so that ``--help`` and ``status`` stay quick."""
 
+# ruff: noqa: D301  # \b is click's mark for lines that it must not join
+
 from __future__ import annotations
 
 import importlib
@@ -62,7 +64,7 @@ yes_option = click.option("--yes", "-y", "assume_yes", is_flag=True, help="Answe
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="switchyard")
 def cli() -> None:
-    r"""One Postgres for your bot and your dashboard: on your laptop and on Railway.
+    """One Postgres for your bot and your dashboard: on your laptop and on Railway.
 
     \b
     switchyard up                                   start everything
@@ -80,7 +82,9 @@ def cli() -> None:
 @click.option("--new-ports", is_flag=True, help="Choose free ports anew, in .env too.")
 @yes_option
 def up(target: str | None, sources: tuple[SourceArg, ...], new_ports: bool, assume_yes: bool) -> None:
-    r"""Start Postgres, migrate, start both services, and say where they are.
+    """Start everything and say where it is.
+
+    Postgres, roles and migrations, then both services. Again when all of it runs: checks, and changes nothing.
 
     \b
     switchyard up
@@ -93,7 +97,7 @@ def up(target: str | None, sources: tuple[SourceArg, ...], new_ports: bool, assu
 
 @cli.command()
 def down() -> None:
-    r"""Stop everything and leave no process. The data stays.
+    """Stop everything and leave no process. The data stays.
 
     \b
     switchyard down
@@ -106,7 +110,7 @@ def down() -> None:
 @cli.command()
 @json_option
 def status(as_json: bool) -> int:
-    r"""Show what runs, where, and which database is behind it. Exit code 1 when something is not healthy.
+    """Show what runs, where, and which database is behind it. Exit code 1 when something is not healthy.
 
     \b
     switchyard status
@@ -121,7 +125,7 @@ def status(as_json: bool) -> int:
 @click.option("--follow", "-f", is_flag=True, help="Go on showing new lines until Ctrl-C.")
 @click.argument("service", required=False)
 def logs(follow: bool, service: str | None) -> int:
-    r"""Show the newest log lines of SERVICE, or of all.
+    """Show the newest log lines.
 
     \b
     switchyard logs trading-bot
@@ -135,7 +139,7 @@ def logs(follow: bool, service: str | None) -> int:
 @cli.command()
 @click.argument("service")
 def restart(service: str) -> None:
-    r"""Restart SERVICE and wait until it is ready.
+    """Restart SERVICE and wait until it is ready.
 
     \b
     switchyard restart dashboard
@@ -148,7 +152,9 @@ def restart(service: str) -> None:
 @cli.command(context_settings={"ignore_unknown_options": True})
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def psql(args: tuple[str, ...]) -> int:
-    r"""Open psql on the stack's database as the superuser; ARGS go to psql.
+    """Open psql as the superuser.
+
+    ARGS go to psql.
 
     \b
     switchyard psql
@@ -163,7 +169,9 @@ def psql(args: tuple[str, ...]) -> int:
 @click.argument("service")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_(service: str, command: tuple[str, ...]) -> int:
-    r"""Run COMMAND with exactly the environment that SERVICE has.
+    """Run COMMAND as SERVICE would.
+
+    It gets exactly the environment that SERVICE has, and nothing else.
 
     \b
     switchyard exec trading-bot -- tradedb info --json
@@ -175,7 +183,9 @@ def exec_(service: str, command: tuple[str, ...]) -> int:
 
 @cli.command()
 def env() -> None:
-    r"""Write .env with fresh secrets and free ports; an existing one is left as it is.
+    """Write .env with fresh secrets and ports.
+
+    An existing one is left as it is.
 
     \b
     switchyard env
@@ -188,7 +198,7 @@ def env() -> None:
 @cli.command()
 @yes_option
 def reset(assume_yes: bool) -> None:
-    r"""Stop everything and DELETE THE DATABASE. Asks first; without a terminal it needs --yes.
+    """Stop everything and DELETE THE DATABASE. Asks first; without a terminal it needs --yes.
 
     \b
     switchyard reset
@@ -206,7 +216,7 @@ def db() -> None:
 @db.command(name="url")
 @click.option("--role", type=ROLE, default="admin", show_default=True, help="Whose URL.")
 def db_url(role: str) -> None:
-    r"""Print the URL of the database, password included.
+    """Print the URL of the database, password included.
 
     \b
     switchyard db url --role dashboard
@@ -218,7 +228,7 @@ def db_url(role: str) -> None:
 
 @db.command(name="roles")
 def db_roles() -> None:
-    r"""Create the least-privilege roles, or set them right. Passwords come from .env (in an image: the environment).
+    """Create the least-privilege roles, or set them right. Passwords come from .env (in an image: the environment).
 
     \b
     switchyard db roles
@@ -230,7 +240,7 @@ def db_roles() -> None:
 
 @db.command(name="prepare")
 def db_prepare() -> None:
-    r"""Wait for the database, create the roles, migrate. `up` does it; in the ops image it is the command.
+    """Wait for the database, create the roles, migrate. `up` does it; in the ops image it is the command.
 
     \b
     switchyard db prepare
@@ -255,7 +265,7 @@ def config_group() -> None:
 )
 @json_option
 def config_show(service: str, as_json: bool) -> int:
-    r"""Show every setting, redacted, and which source won.
+    """Show every setting, redacted, and which source won.
 
     \b
     switchyard config show

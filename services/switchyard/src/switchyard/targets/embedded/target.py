@@ -338,8 +338,7 @@ class EmbeddedTarget:
         from switchyard.transfer.cli import run_copy
 
         url = environment.database_url("admin", values, ports["postgres"])
-        report.note(f"copying {', '.join(f'{source.label} ({source.path})' for source in sources)}")
-        run_copy(sources, url, assume_yes=True, as_json=False, dry_run=False)
+        run_copy(sources, url, assume_yes=True, as_json=False, report=report)
 
     def _start_services(self, report: Progress, values: Mapping[str, str], ports: Mapping[str, int]) -> None:
         """Start both services at once, restart one whose settings or code changed, wait until each is ready."""
