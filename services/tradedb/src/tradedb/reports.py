@@ -112,19 +112,24 @@ def _revision(connection: Connection) -> str | None:
 
 
 def connection_stats(connection: Connection) -> ConnectionStats:
-    """Return the server's connections by role."""
+    """Return the server's connections by role.
+
+    A role without pg_read_all_stats does not see the kind of other roles' sessions; what has a database is a client.
+    """
     if connection.dialect.name == "sqlite":
         return ConnectionStats((RoleConnections("(file)", 1, None),), 1, 1)
     rows = connection.execute(
         text(
             "SELECT r.rolname, count(a.pid), nullif(r.rolconnlimit, -1) FROM pg_roles r"
-            " LEFT JOIN pg_stat_activity a ON a.usesysid = r.oid AND a.backend_type = 'client backend'"
+            " LEFT JOIN pg_stat_activity a ON a.usesysid = r.oid AND a.datid IS NOT NULL"
+            " AND coalesce(a.backend_type, 'client backend') = 'client backend'"
             " WHERE r.rolcanlogin GROUP BY r.rolname, r.rolconnlimit ORDER BY r.rolname"
         )
     ).all()
     total, maximum = connection.execute(
         text(
-            "SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),"
+            "SELECT (SELECT count(*) FROM pg_stat_activity a WHERE a.datid IS NOT NULL"
+            " AND coalesce(a.backend_type, 'client backend') = 'client backend'),"
             " current_setting('max_connections')::int"
         )
     ).one()

@@ -1,0 +1,113 @@
+"""The application: routes, the gate before them, and what keeps the last good data warm."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+from tradedb import DatabaseManager
+
+from dashboard.reading.snapshots import Snapshots
+from dashboard.settings import DashboardSettings, session_secret, take_password
+from dashboard.web.gate import Gate
+from dashboard.web.limits import AttemptLimit
+from dashboard.web.login import Login
+from dashboard.web.pages import Pages
+from dashboard.web.passwords import Account
+from dashboard.web.probes import Probes
+from dashboard.web.render import STATIC, Renderer
+from dashboard.web.sessions import Sessions
+
+WARM_EVERY_S = 10.0
+logger = logging.getLogger(__name__)
+
+TITLES = {404: "Not found", 405: "Not allowed"}
+SENTENCES = {404: "There is no such page here.", 405: "This address does not answer that."}
+
+
+class _Assets(StaticFiles):
+    """Files of ours, addressed by their content: they may be kept for ever."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """Return the file, with how long it may be kept."""
+        response = await super().get_response(path, scope)
+        addressed = b"v=" in scope.get("query_string", b"")
+        response.headers["cache-control"] = "public, max-age=31536000, immutable" if addressed else "no-cache"
+        return response
+
+
+def create_app(settings: DashboardSettings, manager: DatabaseManager, *, behind_proxy: bool = False) -> Starlette:
+    """Return the application. Nothing is connected before its lifespan begins.
+
+    Args:
+        settings: the password in them is hashed and forgotten.
+        manager: the way to the database; disposed of at the end.
+        behind_proxy: exactly one trusted proxy stands before us (Railway's edge).
+
+    Raises: SwitchyardError, DASH-001 to DASH-004.
+    """
+    account = Account(settings.dashboard_user, take_password(settings))
+    sessions = Sessions(session_secret(settings))
+    render = Renderer(sessions, refresh_s=settings.dashboard_refresh_s)
+    snapshots = Snapshots()
+    pages = Pages(manager, snapshots, render, heartbeat_warn_s=settings.dashboard_heartbeat_warn_s)
+    probes = Probes(manager, snapshots)
+    login = Login(account, sessions, AttemptLimit(), render)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        warming = asyncio.create_task(_keep_warm(pages))
+        yield
+        warming.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await warming
+        manager.dispose()
+
+    async def on_http_error(request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        answer = render.message(
+            request, status, TITLES.get(status, "Refused"), SENTENCES.get(status, "That did not work.")
+        )
+        if isinstance(error, HTTPException) and error.headers:
+            answer.headers.update(error.headers)
+        return answer
+
+    async def on_error(request: Request, _error: Exception) -> Response:
+        return render.message(request, 500, "An error in the dashboard", "The dashboard's log has the details.")
+
+    return Starlette(
+        routes=[
+            Route("/healthz", probes.alive),
+            Route("/readyz", probes.ready),
+            Route("/login", login.show, methods=["GET"]),
+            Route("/login", login.sign_in, methods=["POST"]),
+            Route("/logout", login.sign_out, methods=["POST"]),
+            Route("/", pages.overview),
+            Route("/trades", pages.trades),
+            Route("/database", pages.database),
+            Mount("/static", _Assets(directory=STATIC)),
+        ],
+        middleware=[Middleware(Gate, sessions=sessions, behind_proxy=behind_proxy, refuse=render.message)],
+        exception_handlers={HTTPException: on_http_error, Exception: on_error},
+        lifespan=lifespan,
+    )
+
+
+async def _keep_warm(pages: Pages) -> None:
+    """Read the main pages now and then, so that their last good data are young when the database goes."""
+    while True:
+        try:
+            await pages.warm()
+        except Exception:
+            logger.exception("keeping the pages warm failed")
+        await asyncio.sleep(WARM_EVERY_S)

@@ -1,0 +1,60 @@
+"""One page, one transaction that sees one state of the database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+from tradedb import DatabaseManager
+
+from dashboard.reading.schema import SchemaState, schema_state
+
+T = TypeVar("T")
+DEADLINE_S = 6.0  # the role's statement_timeout is 5 s; a page has long shown the last good data by then
+
+
+class _UnreadableError(Exception):
+    """The tables are not the ones that this code knows."""
+
+    def __init__(self, schema: SchemaState) -> None:
+        super().__init__(schema.problem)
+        self.schema = schema
+
+
+def read_consistently(manager: DatabaseManager, work: Callable[[Connection], T], *, name: str) -> T | SchemaState:
+    """Return what ``work(connection)`` returns, or the schema's state if that is why the pages cannot be read.
+
+    All queries of ``work`` see one moment: never a closed position without its trade.
+
+    Args:
+        manager: the way to the database.
+        work: reads; gets a connection in a read-only transaction.
+        name: what it is called in errors and logs.
+
+    Raises: DatabaseUnavailable, as ``DatabaseManager.read``.
+    """
+
+    def run(conn: Connection) -> T | SchemaState:
+        if conn.dialect.name == "postgresql":  # SQLite's BEGIN sees one moment anyway
+            conn.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        schema = schema_state(conn)
+        if not schema.readable:
+            return schema
+        try:
+            return work(conn)
+        except DBAPIError as error:
+            if schema.problem is not None and not error.connection_invalidated and _misses_something(error):
+                raise _UnreadableError(schema) from error
+            raise
+
+    try:
+        return manager.read(run, name=name, deadline_s=DEADLINE_S)
+    except _UnreadableError as error:
+        return error.schema
+
+
+def _misses_something(error: DBAPIError) -> bool:
+    """Return whether a table or column that we read is not there."""
+    return getattr(error.orig, "pgcode", None) in {"42P01", "42703"} or "no such" in str(error.orig)

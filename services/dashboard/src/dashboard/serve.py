@@ -1,0 +1,47 @@
+"""The process: settings, log, server, and a quick end."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import uvicorn
+from tradedb import DatabaseManager
+from tradedb.config import DatabaseSettings, load_settings, on_railway
+from tradedb.logs import configure_logging
+
+from dashboard.app import create_app
+from dashboard.settings import DashboardSettings
+
+STOP_TIMEOUT_S = 5
+logger = logging.getLogger(__name__)
+
+
+def serve() -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises: SwitchyardError: CONFIG-…, DASH-…, with nothing started.
+    """
+    configure_logging("dashboard")
+    settings = load_settings(DashboardSettings)
+    manager = DatabaseManager.from_settings(load_settings(DatabaseSettings), service="dashboard")
+    if settings.dashboard_session_secret is None:
+        logger.warning("DASHBOARD_SESSION_SECRET is not set: a random one is used, so a restart signs everybody out")
+    app = create_app(settings, manager, behind_proxy=on_railway())
+    os.environ.pop("DASHBOARD_PASSWORD", None)  # only its hash is needed from here on
+    logger.info("starting", extra={"host": settings.host, "port": settings.port, "database": manager.url_redacted})
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,  # the gate writes its own, without queries
+        proxy_headers=False,  # the gate reads them, and only where a proxy is known to stand before us
+        server_header=False,
+        date_header=True,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=STOP_TIMEOUT_S,
+        ws="none",
+        limit_concurrency=200,
+        h11_max_incomplete_event_size=32 * 1024,
+    )

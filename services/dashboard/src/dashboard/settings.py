@@ -1,0 +1,108 @@
+"""What the dashboard is told from outside, and what it refuses to start with."""
+
+from __future__ import annotations
+
+import secrets
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from tradedb.errors import EXIT_CONFIG, SwitchyardError
+
+MIN_PASSWORD_LENGTH = 12
+MIN_SECRET_LENGTH = 32
+# what people leave in from an example; compared without case, spaces, hyphens and underscores
+EXAMPLE_PASSWORDS = frozenset(
+    {
+        "changethisnow", "changethispassword", "changemeplease", "changemenow", "password1234", "password12345",
+        "passwordpassword", "adminadminadmin", "administrator", "correcthorsebatterystaple", "yourpasswordhere",
+        "yourstrongpassword", "strongpassword", "dashboardpassword", "replacewitharandomsecret", "randomsecret",
+        "examplepassword", "supersecretpassword", "123456789012", "1234567890123", "qwertyuiopas",
+    }
+)  # fmt: skip
+EXAMPLE_BEGINNINGS = ("changeme", "changethis", "replace", "example", "yourpassword", "<")
+
+
+class DashboardSettings(BaseSettings):
+    """The dashboard's own settings; the database's are in ``tradedb.config.DatabaseSettings``."""
+
+    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True, hide_input_in_errors=True)
+
+    host: str = Field("127.0.0.1", validation_alias=AliasChoices("HOST", "host"), description="Address to listen on.")
+    port: int = Field(
+        8080,
+        validation_alias=AliasChoices("PORT", "port"),
+        ge=0,
+        le=65535,
+        description="Port to listen on; 0: any free one.",
+    )
+    dashboard_user: str = Field("admin", min_length=1, max_length=100, description="The name to sign in with.")
+    dashboard_password: SecretStr | None = Field(
+        None, description=f"The password to sign in with; at least {MIN_PASSWORD_LENGTH} characters. Required."
+    )
+    dashboard_session_secret: SecretStr | None = Field(
+        None,
+        description=f"Signs the session cookies; at least {MIN_SECRET_LENGTH} characters. "
+        "Without it a random one is made at each start, and a restart signs everybody out.",
+    )
+    dashboard_refresh_s: float = Field(
+        3.0, ge=1, le=3600, description="Seconds between two refreshes of an open page, where its script runs."
+    )
+    dashboard_heartbeat_warn_s: float = Field(
+        60.0, gt=0, description="Age in seconds of the bot's newest account record from which the overview warns."
+    )
+
+
+def take_password(settings: DashboardSettings) -> str:
+    """Return the password and forget it in the settings: from here on only its hash is kept.
+
+    Raises: SwitchyardError: DASH-001 there is none; DASH-002 too short; DASH-003 it is an example.
+    """
+    secret = settings.dashboard_password
+    settings.dashboard_password = None
+    password = secret.get_secret_value() if secret else ""
+    fix = "make env writes .env with a random one; elsewhere set it to the output of: openssl rand -base64 24"
+    if not password:
+        raise SwitchyardError(
+            "DASH-001",
+            "DASHBOARD_PASSWORD is not set",
+            why="The dashboard does not start without a login.",
+            fix=fix,
+            exit_code=EXIT_CONFIG,
+        )
+    if len(password) < MIN_PASSWORD_LENGTH:
+        raise SwitchyardError(
+            "DASH-002",
+            f"DASHBOARD_PASSWORD has {len(password)} characters; at least {MIN_PASSWORD_LENGTH} are needed",
+            why="A short password can be guessed. The dashboard did not start.",
+            fix=fix,
+            exit_code=EXIT_CONFIG,
+        )
+    plain = "".join(letter for letter in password.lower() if letter not in " -_.!")
+    if plain in EXAMPLE_PASSWORDS or plain.startswith(EXAMPLE_BEGINNINGS) or len(set(password)) < 4:
+        raise SwitchyardError(
+            "DASH-003",
+            "DASHBOARD_PASSWORD is an example that anybody can read",
+            why="It stands in documentation or in lists of common passwords. The dashboard did not start.",
+            fix=fix,
+            exit_code=EXIT_CONFIG,
+        )
+    return password
+
+
+def session_secret(settings: DashboardSettings) -> str:
+    """Return the secret that signs session cookies: the configured one, or a random one of this process.
+
+    Raises: SwitchyardError: DASH-004, the configured one is too short to be random.
+    """
+    secret = settings.dashboard_session_secret.get_secret_value() if settings.dashboard_session_secret else ""
+    if not secret:
+        return secrets.token_urlsafe(32)
+    if len(secret) < MIN_SECRET_LENGTH:
+        raise SwitchyardError(
+            "DASH-004",
+            f"DASHBOARD_SESSION_SECRET has {len(secret)} characters; at least {MIN_SECRET_LENGTH} are needed",
+            why="Whoever guesses it can sign in without the password. The dashboard did not start.",
+            fix="make env writes a random one into .env; elsewhere set it to the output of: openssl rand -base64 36",
+            exit_code=EXIT_CONFIG,
+        )
+    return secret

@@ -1,0 +1,144 @@
+"""The pages of data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+from starlette.requests import Request
+from starlette.responses import Response
+from tradedb import DatabaseManager, DatabaseUnavailable
+from tradedb.errors import SwitchyardError
+
+from dashboard import charts, verdicts
+from dashboard.reading.consistent import read_consistently
+from dashboard.reading.database import DatabaseFacts, read_database_facts
+from dashboard.reading.overview import DEFAULT_RANGE, RANGES, Overview, read_overview
+from dashboard.reading.schema import SchemaState
+from dashboard.reading.snapshots import Answer, Snapshots
+from dashboard.reading.trades import PAGE_SIZES, TradePage, TradeQuery, read_trades
+from dashboard.web.render import Renderer
+
+T = TypeVar("T")
+MAX_ID = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """What a page says about the age of its data. ``stale``: the database did not answer this time."""
+
+    stale: bool
+    age_s: float
+    read_at: Any
+    since: Any
+    reason: str
+    reachable: bool
+
+
+class Pages:
+    """Overview, trades, database.
+
+    Args:
+        manager: the way to the database.
+        snapshots: remembers its last good answers.
+        render: makes the pages.
+        heartbeat_warn_s: age in seconds of the bot's newest record from which the overview warns.
+    """
+
+    def __init__(
+        self, manager: DatabaseManager, snapshots: Snapshots, render: Renderer, *, heartbeat_warn_s: float
+    ) -> None:
+        self._manager = manager
+        self._snapshots = snapshots
+        self._render = render
+        self._heartbeat_warn_s = heartbeat_warn_s
+
+    async def overview(self, request: Request) -> Response:
+        """GET /: the bot, one session's equity and result, what is open, what was traded last."""
+        given = request.query_params.get("session", "")
+        session_id = int(given) if given.isascii() and given.isdigit() and int(given[:20]) <= MAX_ID else None
+        wanted = request.query_params.get("range", DEFAULT_RANGE)
+        answer = await self._overview(session_id, wanted if wanted in RANGES else DEFAULT_RANGE)
+        if not isinstance(answer.value, Overview):
+            return self._without_data(request, "overview", answer)
+        seen = answer.value
+        if seen.empty:
+            return self._render.page(request, "welcome.html", page="overview", fresh=_freshness(answer), seen=seen)
+        zone = "UTC" if seen.session and seen.session.ours else "as recorded, no time zone"
+        chart = (
+            charts.equity_chart(seen.equity.points, seen.session.initial_balance, zone=zone)
+            if seen.session and seen.equity
+            else None
+        )
+        return self._render.page(
+            request, "overview.html", page="overview", fresh=_freshness(answer), seen=seen, chart=chart, zone=zone,
+            verdicts=verdicts.overview_verdicts(seen, heartbeat_warn_s=self._heartbeat_warn_s),
+            chart_range=wanted if wanted in RANGES else DEFAULT_RANGE, ranges=list(RANGES),
+        )  # fmt: skip
+
+    async def trades(self, request: Request) -> Response:
+        """GET /trades: closed trades; filters, order and page are GET parameters."""
+        query = TradeQuery.from_parameters(request.query_params)
+        answer = await self._ask(("trades", query), partial(read_trades, query=query), "trades page")
+        if not isinstance(answer.value, TradePage):
+            return self._without_data(request, "trades", answer)
+        return self._render.page(
+            request, "trades.html", page="trades", fresh=_freshness(answer), seen=answer.value,
+            query=answer.value.query, page_sizes=PAGE_SIZES,
+        )  # fmt: skip
+
+    async def database(self, request: Request) -> Response:
+        """GET /database: which database, and how it is."""
+        answer = await self._database()
+        if not isinstance(answer.value, DatabaseFacts):
+            return self._without_data(request, "database", answer)
+        return self._render.page(
+            request, "database.html", page="database", fresh=_freshness(answer), seen=answer.value,
+            verdicts=verdicts.database_verdicts(answer.value),
+        )  # fmt: skip
+
+    async def warm(self) -> None:
+        """Read what the first look needs, so that it is there even if the database is not."""
+        await self._overview(None, DEFAULT_RANGE)
+        await self._database()
+
+    async def _overview(self, session_id: int | None, chart_range: str) -> Answer[Overview | SchemaState]:
+        work = partial(read_overview, session_id=session_id, chart_range=chart_range)
+        return await self._ask(("overview", session_id, chart_range), work, "overview page")
+
+    async def _database(self) -> Answer[DatabaseFacts]:
+        return await self._snapshots.get(("database",), partial(read_database_facts, self._manager))
+
+    async def _ask(self, key: Hashable, work: Callable[[Connection], T], name: str) -> Answer[T | SchemaState]:
+        return await self._snapshots.get(key, lambda: read_consistently(self._manager, work, name=name))
+
+    def _without_data(self, request: Request, page: str, answer: Answer[Any]) -> Response:
+        """The page when there is nothing to show: no tables, or a database that was never read."""
+        fresh = _freshness(answer)
+        if isinstance(answer.value, SchemaState):
+            status = 503 if answer.value.readable else 200
+            return self._render.page(request, "schema.html", status, page=page, fresh=fresh, schema=answer.value)
+        error = answer.trouble.error if answer.trouble else None
+        known = error if isinstance(error, SwitchyardError) else None
+        return self._render.page(
+            request, "unavailable.html", 503, page=page, fresh=fresh, where=self._manager.url_redacted,
+            what=known.what if known else fresh.reason, why=known.why if known else "", fix=known.fix if known else "",
+            other=self._snapshots.newest(),
+        )  # fmt: skip
+
+
+def _freshness(answer: Answer[Any]) -> Freshness:
+    trouble = answer.trouble
+    if trouble is None:
+        return Freshness(False, answer.age_s, answer.read_at, None, "", True)
+    if trouble.error is None:
+        reason = "It has not answered yet."
+    elif isinstance(trouble.error, SwitchyardError):
+        reason = f"{trouble.error.what}."
+    else:  # the log has the rest; a page shows no inner workings
+        reason = f"Reading failed ({type(trouble.error).__name__}); the dashboard's log says more."
+    reachable = not (trouble.error is None or isinstance(trouble.error, DatabaseUnavailable))
+    return Freshness(True, answer.age_s, answer.read_at, trouble.since, reason, reachable)
