@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from tradedb.errors import EXIT_CONFIG, EXIT_FAILED, EXIT_UNREACHABLE, SwitchyardError
 
 from switchyard import env_file, ports
+from switchyard.output import Progress
 from switchyard.targets import ROLE_LOGIN, SERVICES, DatabaseStatus, ServiceStatus, StackStatus
 from switchyard.targets.compose import images
 from switchyard.targets.compose.client import STOP_TIMEOUT_S, Compose, Container, last_words
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from switchyard.checkout import Checkout
-    from switchyard.output import Progress, Step
+    from switchyard.output import Step
     from switchyard.targets import Role, SourceArg
 
 APPLICATIONS = ("trading-bot", "dashboard")
@@ -153,7 +154,7 @@ class ComposeTarget:
         compose = self._compose()
         self._require_container(compose, "postgres")
         flags = {"--yes": assume_yes, "--json": as_json, "--dry-run": dry_run}
-        with mounted_snapshots(self._checkout, sources) as mounted:
+        with mounted_snapshots(Progress(), self._checkout, sources) as mounted:
             words = [word for label, place in mounted.sources for word in ("--source", f"{label}={place}")]
             chosen = [flag for flag, wanted in flags.items() if wanted]
             return compose.attach(*_one_off(*mounted.options), "ops", "switchyard", "copy", *words, *chosen)
