@@ -6,6 +6,7 @@ patterns for the passwords that nobody registered: URLs, ``password=...``, ``"pa
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Mapping
@@ -29,12 +30,12 @@ _known: re.Pattern[str] | None = None
 
 
 def register_secret(value: str) -> None:
-    """Make `redact` hide this value, raw and percent-encoded, from now on. Values under 6 characters are left out."""
+    """Make `redact` hide this value, from now on, however it is escaped. Values under 6 characters are left out."""
     global _known
     if len(value) < SHORTEST_SECRET:
         return
     with _lock:
-        _secrets.update({value, quote(value, safe=""), repr(value)[1:-1]})
+        _secrets.update({value, quote(value, safe=""), repr(value)[1:-1], json.dumps(value)[1:-1]})
         longest_first = sorted(_secrets, key=len, reverse=True)  # one secret may begin with another
         _known = re.compile("|".join(re.escape(secret) for secret in longest_first))
 
@@ -54,7 +55,7 @@ def redact_value(value: Any) -> Any:
         return value
     if isinstance(value, Mapping):
         return {
-            str(key): HIDDEN if item is not None and _SECRET_KEY.fullmatch(str(key)) else redact_value(item)
+            redact(str(key)): HIDDEN if item is not None and _SECRET_KEY.fullmatch(str(key)) else redact_value(item)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple | set | frozenset):

@@ -44,8 +44,6 @@ def parse_database_url(text: str | URL, *, variable: str = "DATABASE_URL") -> UR
         return text.set(drivername="postgresql+psycopg2") if text.get_backend_name() == "postgresql" else text
     text = text.strip()
     scheme, separator, rest = text.partition("://")
-    if "${{" in text:
-        raise _invalid(variable, text, "it still holds a reference that nothing resolved")
     if not separator or scheme.lower() not in POSTGRES_SCHEMES + SQLITE_SCHEMES:
         found = f"the scheme {scheme!r}" if separator and scheme.replace("+", "").isalnum() else "no scheme"
         raise _invalid(variable, text, f"expected {', '.join(POSTGRES_SCHEMES)} or sqlite, found {found}")
@@ -215,6 +213,8 @@ def _is_libpq_argument(key: str) -> bool:
 
 def _invalid(variable: str, text: str, problem: str) -> SwitchyardError:
     """Return the error for a URL that cannot be used."""
+    if "${{" in text:
+        problem = "it still holds a reference that nothing resolved"
     return SwitchyardError(
         "CONFIG-009",
         f"{variable} is no database URL: {problem}",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import queue
 import threading
 from typing import Any
@@ -25,7 +26,7 @@ def read_secret(secret_id: str, region: str | None = None) -> dict[str, str]:
 
     Args:
         secret_id: name or ARN.
-        region: AWS region; without it boto3's own (AWS_REGION, AWS_DEFAULT_REGION, the profile).
+        region: AWS region; without it AWS_REGION, then boto3's own (AWS_DEFAULT_REGION, the profile).
 
     Raises:
         SwitchyardError: CONFIG-006 no answer within 9 s, no credentials, not allowed; CONFIG-007 no such secret;
@@ -59,7 +60,8 @@ def _fetch(secret_id: str, region: str | None) -> str | None:
         read_timeout=READ_TIMEOUT_S,
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
     )
-    client: Any = boto3.client("secretsmanager", region_name=region, config=limits)
+    region = region or os.environ.get("AWS_REGION")  # every SDK but boto3 reads it
+    client: Any = boto3.Session().client("secretsmanager", region_name=region, config=limits)
     return client.get_secret_value(SecretId=secret_id).get("SecretString")
 
 

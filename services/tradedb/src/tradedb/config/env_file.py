@@ -50,7 +50,7 @@ def read_env_file(path: Path) -> dict[str, str]:
         if binding.key is None:
             continue
         if binding.value is None:
-            raise _malformed(path, line, f"{binding.key} without = and a value")
+            raise _malformed(path, line, "a word without = and a value")
         values[binding.key] = binding.value
     return values
 

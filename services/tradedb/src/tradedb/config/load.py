@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -117,7 +117,7 @@ def variable_name(cls: type[BaseSettings], name: str) -> str:
 
 def is_secret(field: FieldInfo) -> bool:
     """Return whether the field's type hides its value."""
-    return any(kind in (SecretStr, SecretBytes) for kind in (field.annotation, *get_args(field.annotation)))
+    return _holds_secret(field.annotation)
 
 
 _DEFAULT: tuple[SourceName, str] = ("default", "its default")
@@ -139,6 +139,11 @@ def _winner(cls: type[BaseSettings], name: str, found: list[tuple[Source, dict[s
     return _DEFAULT
 
 
+def _holds_secret(kind: object) -> bool:
+    """Return whether a type, or one inside it (a union, Annotated, a list), hides its value."""
+    return kind in (SecretStr, SecretBytes) or any(_holds_secret(inner) for inner in get_args(kind))
+
+
 def _keys(cls: type[BaseSettings], name: str) -> set[str]:
     """Return the keys under which pydantic may report the field: its name and its aliases."""
     alias = cls.model_fields[name].validation_alias
@@ -147,13 +152,24 @@ def _keys(cls: type[BaseSettings], name: str) -> set[str]:
 
 
 def _register_secrets(cls: type[BaseSettings], sources: list[dict[str, Any]]) -> None:
-    """Make every log hide the secrets in all sources: of a database URL the password, so that the host stays readable."""
+    """Make every log hide the secrets in all sources: of a database URL the password, its host stays readable."""
     for name, field in cls.model_fields.items():
         if is_secret(field):
-            for text in (values[key] for values in sources for key in _keys(cls, name) if key in values):
+            for text in _texts([values[key] for values in sources for key in _keys(cls, name) if key in values]):
                 url = _database_url(text)
                 for secret in (url.password, url.query.get("password")) if url else (text,):
                     register_secret(str(secret or ""))
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield the texts in a value, however deep in lists and mappings."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts(list(value.values()))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
 
 
 def _database_url(text: str) -> URL | None:
