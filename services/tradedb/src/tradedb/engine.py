@@ -209,6 +209,12 @@ def _watch_and_ping(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -
         raise InvalidatePoolError from error
 
 
+def may_be_lost(connection: Connection) -> bool:
+    """Return whether the server has said something that nobody asked for, on a connection that waits for nothing."""
+    handle: socket.socket | None = connection.connection.info.get("socket")
+    return handle is not None and _has_something_to_say(handle)
+
+
 def _has_something_to_say(handle: socket.socket) -> bool:
     """Return whether an idle connection's socket is readable: mostly the server's farewell."""
     poll = select.poll()

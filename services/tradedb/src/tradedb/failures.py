@@ -10,7 +10,7 @@ from sqlalchemy import exc as sa
 
 from tradedb.errors import EXIT_CONFIG, EXIT_UNREACHABLE, SwitchyardError
 from tradedb.redaction import redact
-from tradedb.retry import Phase, driver_error, sqlstate
+from tradedb.retry import Phase, driver_error, is_lost, sqlstate
 
 NOTHING_CHANGED = "Nothing was changed."
 
@@ -277,8 +277,7 @@ def _explain_work(
         )
     if state == "53300":
         return _explain_connect(error, place)
-    lost = isinstance(error, sa.DBAPIError) and error.connection_invalidated
-    if lost or (state and state.startswith(("57P", "08"))):
+    if is_lost(error) or (state and state.startswith(("57P", "08"))):
         return DatabaseUnavailable(
             "DB-009",
             f"{name}: the connection to {place.name} was lost",

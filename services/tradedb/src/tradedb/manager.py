@@ -21,6 +21,7 @@ from tradedb.deadline import watchdog
 from tradedb.engine import (
     LEAST_CONNECT_TIMEOUT_S,
     READ_ONLY,
+    may_be_lost,
     postgres_engine,
     sqlite_engine,
     sqlite_path,
@@ -75,8 +76,7 @@ class DatabaseManager:
         create_file: bool = False,
     ) -> None:
         settings = settings or DatabaseSettings.model_construct()
-        text = url if isinstance(url, str) else url.render_as_string(hide_password=False)
-        parsed = with_tls_arguments(parse_database_url(text), allow_plaintext=settings.database_allow_plaintext)
+        parsed = with_tls_arguments(parse_database_url(url), allow_plaintext=settings.database_allow_plaintext)
         self.service = service
         self.dialect: Literal["postgresql", "sqlite"]
         self.url_redacted = redact_url(parsed)
@@ -235,6 +235,8 @@ class DatabaseManager:
                     phase = Phase.WORK
                     try:
                         result = work(connection)
+                        if may_be_lost(connection):  # found out now, it is a failure; found out by COMMIT, a doubt
+                            connection.exec_driver_sql("SELECT 1")
                         phase = Phase.COMMIT
                         transaction.commit()
                     except BaseException as error:
@@ -253,7 +255,8 @@ class DatabaseManager:
         """Return what the caller gets for an attempt that was the last one."""
         if isinstance(failed.verdict, Unknown):
             return outcome_unknown(self._place, name, failed.error)
-        if failed.expired and sqlstate(failed.error) is None:
+        ended_by_us = failed.expired and (failed.phase is not Phase.CONNECT or "closed the connection" in str(failed))
+        if ended_by_us and sqlstate(failed.error) is None:
             return unreachable(self._place, waited_s)
         return explain(failed.error, failed.phase, self._place, name=name, waited_s=waited_s) or failed.error
 

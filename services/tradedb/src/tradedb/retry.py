@@ -6,6 +6,7 @@ import sqlite3
 from dataclasses import dataclass
 from enum import Enum
 
+import psycopg2
 from sqlalchemy import exc as sa
 
 
@@ -71,6 +72,15 @@ def sqlstate(error: BaseException) -> str | None:
     return getattr(driver_error(error), "pgcode", None)
 
 
+def is_lost(error: BaseException) -> bool:
+    """Return whether the error says that the connection is gone, through SQLAlchemy or from the driver itself (COPY)."""
+    if isinstance(error, sa.DBAPIError):
+        return error.connection_invalidated
+    if isinstance(error, psycopg2.InterfaceError):
+        return "connection already closed" in str(error)
+    return isinstance(error, psycopg2.OperationalError) and error.pgcode is None
+
+
 def classify(error: BaseException, phase: Phase) -> Verdict:
     """Return whether the whole transaction may be tried again.
 
@@ -94,9 +104,7 @@ def classify(error: BaseException, phase: Phase) -> Verdict:
         if any(words in str(inner) for words in _FATAL_AT_CONNECT):
             return Fatal()
         return Retry(dispose="session is read-only" in str(inner))
-    if isinstance(error, sa.DBAPIError) and error.connection_invalidated:
-        return Retry()
-    return Fatal()
+    return Retry() if is_lost(error) else Fatal()
 
 
 def _classify_sqlite(error: sqlite3.Error, phase: Phase) -> Verdict:
