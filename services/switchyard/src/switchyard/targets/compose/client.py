@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -131,7 +133,8 @@ class Compose:
         Raises: SwitchyardError: see `complain`; COMPOSE-009, it did not end within `timeout_s`.
         """
         lines: list[str] = []
-        process = subprocess.Popen(
+        began = time.monotonic()
+        with subprocess.Popen(
             self.command(*args),
             env=self.environment(),
             stdin=subprocess.DEVNULL,
@@ -139,22 +142,21 @@ class Compose:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-        )
-        timer = threading.Timer(timeout_s, process.kill)
-        timer.start()
-        began = time.monotonic()
-        try:
-            assert process.stdout is not None  # noqa: S101  # PIPE
-            for line in process.stdout:
-                if text := line.strip():
-                    lines.append(text)
-                    step.detail = detail(text) or step.detail
-            status = process.wait()
-        finally:
-            timer.cancel()
-            if process.poll() is None:  # Ctrl-C
-                process.terminate()
-                process.wait()
+            start_new_session=True,  # the client starts its plugin as a process of its own: both must end together
+        ) as process:
+            timer = threading.Timer(timeout_s, _end, (process, signal.SIGKILL))
+            timer.start()
+            try:
+                for line in process.stdout or ():
+                    if text := line.strip():
+                        lines.append(text)
+                        step.detail = detail(text) or step.detail
+                status = process.wait()
+            except BaseException:  # Ctrl-C reaches only us
+                _end(process, signal.SIGTERM)
+                raise
+            finally:
+                timer.cancel()
         if time.monotonic() - began >= timeout_s:
             _too_slow(f"docker compose {args[0]}", timeout_s)
         if status != 0:
@@ -175,6 +177,12 @@ class Compose:
         """Return the newest log lines of a service; none when it has no container."""
         done = self.attempt("logs", "--no-color", "--no-log-prefix", "--tail", str(LAST_LINES), service)
         return [line for line in done.stdout.splitlines() if line.strip()]
+
+
+def _end(process: subprocess.Popen[str], how: signal.Signals) -> None:
+    """Signal a client together with the plugin that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, how)
 
 
 def run(command: list[str], environment: Mapping[str, str], timeout_s: float) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,500 @@
+"""The Compose target: which commands it runs, in which order, and what it makes of the answers. No engine is needed."""
+
+from __future__ import annotations
+
+import io
+import json
+import sqlite3
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from switchyard import env_file
+from switchyard.checkout import Checkout
+from switchyard.output import Progress, Step
+from switchyard.targets import SourceArg, docker_engine
+from switchyard.targets.compose import ComposeTarget, client, images
+from switchyard.targets.compose.client import Compose, Container, complain, containers, detail, last_words
+from switchyard.targets.compose.target import service_status
+from tradedb.errors import SwitchyardError
+
+RUNNING = Container("dashboard", "running", "healthy", 0, {8080: 25000})
+# plays docker: notes its arguments, answers by the first scenario whose words it was given
+DOCKER = """#!{python}
+import json, os, sys
+home = {home!r}
+words = sys.argv[1:]
+with open(home + "/calls", "a") as file:
+    file.write(json.dumps([words, dict(os.environ)]) + "\\n")
+with open(home + "/answers") as file:
+    answers = json.load(file)
+for wanted, code, out, err in answers:
+    if all(word in words for word in wanted):
+        sys.stdout.write(out)
+        sys.stderr.write(err)
+        sys.exit(code)
+sys.exit(0)
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    monkeypatch.delenv("SWITCHYARD_HOME", raising=False)
+    monkeypatch.delenv("SWITCHYARD_ENV_FILE", raising=False)
+    made = replace(Checkout.find(), home=tmp_path / "home", env_file=tmp_path / ".env")
+    made.make_home()
+    env_file.write(made)
+    return made
+
+
+@pytest.fixture
+def compose(checkout: Checkout) -> Compose:
+    return Compose(checkout, env_file.read(checkout))
+
+
+class FakeDocker:
+    """A docker on PATH that answers what a test tells it to."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.answers: list[tuple[list[str], int, str, str]] = []
+        self.write()
+
+    def write(self) -> None:
+        (self.home / "answers").write_text(json.dumps(self.answers))
+
+    def answer(self, *words: str, code: int = 0, out: str = "", err: str = "") -> None:
+        """Let a call with these words end so; what is told last counts first."""
+        self.answers.insert(0, (list(words), code, out, err))
+        self.write()
+
+    def states(self, **services: str) -> None:
+        """Let ``ps`` list services: ``trading_bot="running healthy"``, ``ops="exited 0"``."""
+        lines: list[str] = []
+        for name, words in services.items():
+            state, _, more = words.partition(" ")
+            exited = state in ("exited", "restarting")
+            entry = {"Service": name.replace("_", "-"), "State": state, "Health": "" if exited else more}
+            lines.append(json.dumps(entry | {"ExitCode": int(more or 0) if exited else 0, "Publishers": []}))
+        self.answer("ps", "json", out="\n".join(lines))
+
+    def calls(self) -> list[list[str]]:
+        """What was asked of Compose, without the words that every call has; questions left out."""
+        found: list[list[str]] = []
+        for line in (self.home / "calls").read_text().splitlines():
+            words, _ = json.loads(line)
+            if words[0] == "compose" and "--project-name" in words:
+                asked = words[words.index("--project-name") + 2 :]
+                if asked[0] not in ("ps", "config", "logs"):
+                    found.append(asked)
+        return found
+
+    def environments(self) -> list[dict[str, str]]:
+        return [json.loads(line)[1] for line in (self.home / "calls").read_text().splitlines()]
+
+
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compose: Compose, checkout: Checkout) -> FakeDocker:
+    """Everything is built and healthy, until a test says otherwise."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "docker").write_text(DOCKER.format(python=sys.executable, home=str(tmp_path)))
+    (folder / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+    docker_engine.probe.cache_clear()
+    fake = FakeDocker(tmp_path)
+    fake.answer("version", "{{.Server.Version}}", out="26.1.5\n")
+    fake.answer("compose", "version", "--short", out="2.40.3\n")
+    fake.answer("config", "--images", out="ghcr.io/railwayapp-templates/postgres-ssl:18\n")
+    fake.states(postgres="running healthy", ops="exited 0", trading_bot="running healthy", dashboard="running healthy")
+    tags = {service: f"{compose.project}-{service}:latest" for service in images.DOCKERFILES}
+    fake.answer(
+        "image",
+        "inspect",
+        tags["ops"],
+        out=json.dumps([{"Id": f"id-{name}", "RepoTags": [tag]} for name, tag in tags.items()]),
+    )
+    built = {name: [images.fingerprint(checkout.root, path), f"id-{name}"] for name, path in images.DOCKERFILES.items()}
+    (checkout.home / "images.json").write_text(json.dumps(built))
+    return fake
+
+
+def quiet() -> Progress:
+    return Progress(io.StringIO())
+
+
+def start(*services: str) -> list[str]:
+    return ["up", "--detach", "--no-build", "--no-deps", *services]
+
+
+# ---- commands
+
+
+def test_no_secret_stands_in_a_command_or_comes_from_the_shell(
+    compose: Compose, checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSTGRES_PASSWORD", "of-another-project")
+    monkeypatch.setenv("COMPOSE_FILE", "/somewhere/else.yml")
+    values = env_file.read(checkout)
+    command = " ".join(compose.command("up", "--detach"))
+    assert not [key for key, value in values.items() if env_file.is_secret(key) and value in command]
+    assert f"--project-name {values['COMPOSE_PROJECT_NAME']} up" in command
+    assert not {"POSTGRES_PASSWORD", "COMPOSE_FILE"} & set(compose.environment())
+    assert compose.environment()["PATH"]
+
+
+def test_up_goes_step_by_step_and_builds_nothing_that_is_built(checkout: Checkout, docker: FakeDocker) -> None:
+    status = ComposeTarget(checkout).up(quiet(), [], assume_yes=True)
+    assert [words for words in docker.calls() if words[0] != "exec"] == [
+        start("postgres"),
+        start("ops"),
+        start("trading-bot", "dashboard"),
+    ]
+    assert status.healthy
+
+
+def test_up_builds_only_the_image_whose_inputs_have_changed(checkout: Checkout, docker: FakeDocker) -> None:
+    memory = checkout.home / "images.json"
+    built = json.loads(memory.read_text())
+    memory.write_text(json.dumps(built | {"dashboard": ["of before", "id-dashboard"]}))
+    ComposeTarget(checkout).up(quiet(), [], assume_yes=True)
+    assert docker.calls()[0] == ["build", "dashboard"]
+    assert json.loads(memory.read_text()) == built
+
+
+def test_up_downloads_the_database_image_first_when_it_is_missing(checkout: Checkout, docker: FakeDocker) -> None:
+    docker.answer("image", "inspect", "ghcr.io/railwayapp-templates/postgres-ssl:18", code=1)
+    ComposeTarget(checkout).up(quiet(), [], assume_yes=True)
+    assert docker.calls()[0] == ["pull", "postgres"]
+
+
+def test_down_keeps_the_volume_and_reset_does_not(checkout: Checkout, docker: FakeDocker) -> None:
+    ComposeTarget(checkout).down(quiet())
+    ComposeTarget(checkout).reset(quiet())
+    assert docker.calls() == [["down", "--remove-orphans"], ["down", "--volumes", "--remove-orphans"]]
+
+
+@pytest.mark.parametrize(
+    ("act", "expected"),
+    [
+        (lambda target: target.exec("dashboard", ["tradedb", "info"]), ["exec", "-T", "dashboard", "tradedb", "info"]),
+        (lambda target: target.exec("ops", ["true"]), ["run", "--rm", "--no-deps", "-T", "ops", "true"]),
+        (lambda target: target.logs("ops", follow=True), ["logs", "--no-color", "--tail=200", "--follow", "ops"]),
+        (
+            lambda target: target.psql(["-c", "SELECT 1"]),
+            ["exec", "-T", "postgres", "psql", "--username=postgres", "--dbname=railway", "-c", "SELECT 1"],
+        ),
+    ],
+)
+def test_a_command_is_handed_on_with_its_exit_code(
+    checkout: Checkout, docker: FakeDocker, act: Callable[[ComposeTarget], int], expected: list[str]
+) -> None:
+    docker.answer(*expected, code=7)
+    assert act(ComposeTarget(checkout)) == 7
+
+
+def test_restart_waits_and_ops_is_run_again(checkout: Checkout, docker: FakeDocker) -> None:
+    ComposeTarget(checkout).restart(quiet(), "dashboard")
+    ComposeTarget(checkout).restart(quiet(), "ops")
+    assert docker.calls() == [["restart", "--no-deps", "dashboard"], start("ops")]
+
+
+def test_running_is_false_without_settings_or_engine(checkout: Checkout, docker: FakeDocker) -> None:
+    docker.answer("ps", "--quiet", out="abc\n")
+    assert ComposeTarget(checkout).running()
+    docker.answer("ps", "--quiet", code=1, err="Cannot connect to the Docker daemon")
+    assert not ComposeTarget(checkout).running()
+    checkout.env_file.unlink()
+    assert not ComposeTarget(checkout).running()
+
+
+# ---- the database's address
+
+
+def test_a_url_is_private_and_says_how_to_open_the_door(
+    checkout: Checkout, docker: FakeDocker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    password = env_file.read(checkout)["DASHBOARD_DB_PASSWORD"]
+    url = ComposeTarget(checkout).database_url("dashboard")
+    assert url == (
+        f"postgresql://dashboard:{password}@postgres.railway.internal:5432/railway"
+        "?sslmode=require&channel_binding=require&require_auth=scram-sha-256"
+    )
+    assert "docker-compose.debug.yml" in capsys.readouterr().err
+
+
+def test_a_url_is_on_loopback_while_the_port_is_published(
+    checkout: Checkout, docker: FakeDocker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = {"Service": "postgres", "State": "running", "Health": "healthy", "ExitCode": 0}
+    docker.answer("ps", "json", out=json.dumps(entry | {"Publishers": [{"TargetPort": 5432, "PublishedPort": 25432}]}))
+    assert "@127.0.0.1:25432/railway?sslmode=require" in ComposeTarget(checkout).database_url("admin")
+    assert capsys.readouterr().err == ""
+
+
+# ---- copying
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> SourceArg:
+    path = tmp_path / "a file with spaces.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE trades (id INTEGER PRIMARY KEY)")
+        connection.execute("INSERT INTO trades VALUES (1)")
+        connection.commit()
+    return SourceArg("bot", path)
+
+
+def test_a_copy_reads_a_snapshot_that_is_gone_afterwards(
+    checkout: Checkout, docker: FakeDocker, history: SourceArg
+) -> None:
+    status = ComposeTarget(checkout).copy([history], assume_yes=True, as_json=True, dry_run=False)
+    assert status == 0
+    [words] = docker.calls()
+    inside = f"/source{history.path}"
+    assert words[words.index("ops") :] == ["ops", "switchyard", "copy", "--source", f"bot={inside}", "--yes", "--json"]
+    mount = words[words.index("--volume") + 1]
+    assert mount.startswith(f"{checkout.home}/source-")
+    assert mount.endswith(":/source")
+    assert list(checkout.home.glob("source-*")) == []
+
+
+def test_a_failed_copy_keeps_the_services_from_starting(
+    checkout: Checkout, docker: FakeDocker, history: SourceArg
+) -> None:
+    docker.answer("switchyard", "copy", code=1)
+    with pytest.raises(SwitchyardError, match="COMPOSE-010") as caught:
+        ComposeTarget(checkout).up(quiet(), [history], assume_yes=True)
+    assert caught.value.exit_code == 1
+    assert [words[-1] for words in docker.calls() if words[0] == "up"] == ["postgres", "ops"]
+
+
+def test_a_source_that_is_no_database_never_reaches_a_container(
+    checkout: Checkout, docker: FakeDocker, tmp_path: Path
+) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("dear diary")
+    with pytest.raises(SwitchyardError, match="COPY-004"):
+        ComposeTarget(checkout).copy([SourceArg("bot", path)], assume_yes=True, as_json=False, dry_run=False)
+    assert docker.calls() == []
+    assert list(checkout.home.glob("source-*")) == []
+
+
+# ---- what goes wrong
+
+
+def failure(checkout: Checkout) -> SwitchyardError:
+    with pytest.raises(SwitchyardError) as caught:
+        ComposeTarget(checkout).up(quiet(), [], assume_yes=True)
+    return caught.value
+
+
+def test_ops_that_fails_is_quoted_with_its_own_error_and_exit_code(checkout: Checkout, docker: FakeDocker) -> None:
+    docker.states(postgres="running healthy", ops="exited 78", dashboard="running healthy")
+    docker.answer("logs", "ops", out="noise\nerror DB-004: password authentication failed\n  Why.\n  Fix: this\n")
+    error = failure(checkout)
+    assert (error.code, error.exit_code) == ("COMPOSE-011", 78)
+    assert "error DB-004: password authentication failed | Why. | Fix: this" in error.why
+    assert [words[-1] for words in docker.calls()] == ["postgres", "ops"]
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("exited 3", "exited (exit code 3)"),
+        ("restarting 1", "restarting (exit code 1)"),
+        ("running unhealthy", "running and unhealthy"),
+    ],
+)
+def test_a_service_that_is_not_ready_is_named_with_its_last_lines(
+    checkout: Checkout, docker: FakeDocker, state: str, said: str
+) -> None:
+    docker.states(postgres="running healthy", ops="exited 0", trading_bot="running healthy", dashboard=state)
+    docker.answer("logs", "dashboard", out='{"event": "configuration refused"}\n')
+    error = failure(checkout)
+    assert (error.code, error.exit_code) == ("COMPOSE-008", 1)
+    assert (
+        error.what
+        == f"dashboard did not become ready{' within 120 s' if 'unhealthy' in state else ''}: its container is {said}"
+    )
+    assert "configuration refused" in error.why
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "code", "exit_code"),
+    [
+        (["build"], "#9 ERROR: executor failed running [/bin/sh -c pip]: exit code: 1", "COMPOSE-003", 1),
+        (
+            ["build"],
+            "failed to solve: python:3.13-slim: failed to resolve source metadata: dial tcp: no such host",
+            "COMPOSE-002",
+            69,
+        ),
+        (["pull"], "Error response from daemon: manifest unknown", "COMPOSE-002", 69),
+        (["up", "dashboard"], "Error: Bind for 127.0.0.1:25000 failed: port is already allocated", "COMPOSE-004", 78),
+        (
+            ["up", "dashboard"],
+            "can't set healthcheck.start_interval as feature require Docker Engine v25 or later",
+            "COMPOSE-005",
+            78,
+        ),
+        (["build"], "write /var/lib/docker/tmp: no space left on device", "COMPOSE-006", 1),
+        (["up", "postgres"], "Error response from daemon: something new", "COMPOSE-001", 1),
+    ],
+)
+def test_what_docker_complains_about_gets_its_own_code(
+    checkout: Checkout, docker: FakeDocker, words: list[str], said: str, code: str, exit_code: int
+) -> None:
+    (checkout.home / "images.json").unlink()
+    docker.answer("image", "inspect", "ghcr.io/railwayapp-templates/postgres-ssl:18", code=1)
+    docker.answer(*words, code=1, err=f"{said}\n")
+    error = failure(checkout)
+    assert (error.code, error.exit_code) == (code, exit_code)
+    assert said in error.why
+    assert error.fix
+
+
+def test_an_engine_that_went_away_is_the_answer_before_any_guess(docker: FakeDocker) -> None:
+    docker.answer("version", code=1, err="Cannot connect to the Docker daemon at unix:///var/run/docker.sock\n")
+    with pytest.raises(SwitchyardError, match="STACK-012") as caught:
+        complain("docker compose up", ["whatever"])
+    assert caught.value.exit_code == 69
+
+
+def test_a_command_that_hangs_is_ended(compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "slow"
+    folder.mkdir()
+    (folder / "docker").write_text("#!/bin/sh\n/bin/sleep 30 &\nwait\n")  # a child holds the pipe, as the plugin does
+    (folder / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+    for act in (lambda: compose.ask("ps", timeout_s=0.5), lambda: compose.stream(Step("x"), "up", timeout_s=0.5)):
+        with pytest.raises(SwitchyardError, match="COMPOSE-009") as caught:
+            act()
+        assert caught.value.exit_code == 69
+
+
+def test_what_works_inside_a_container_needs_one(checkout: Checkout, docker: FakeDocker, history: SourceArg) -> None:
+    docker.states(dashboard="exited 1")
+    target = ComposeTarget(checkout)
+    acts: list[Callable[[], Any]] = [
+        lambda: target.exec("dashboard", ["true"]),
+        lambda: target.psql([]),
+        lambda: target.restart(quiet(), "trading-bot"),
+        lambda: target.copy([history], assume_yes=True, as_json=False, dry_run=False),
+    ]
+    for act in acts:
+        with pytest.raises(SwitchyardError, match="COMPOSE-007") as caught:
+            act()
+        assert caught.value.exit_code == 69
+        assert caught.value.fix == "make up"
+
+
+# ---- words and facts
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("#12 [dashboard builder 3/9] RUN pip install", "dashboard: RUN pip install"),
+        (
+            "Step 4/21 : COPY requirements/build.txt requirements/",
+            "step 4/21: COPY requirements/build.txt requirements/",
+        ),
+        ("#12 DONE 0.1s", ""),
+        (" ---> 90a5ee1ca3a1".strip(), ""),
+        ("Container switchyard-1-postgres-1  Started", "Container switchyard-1-postgres-1  Started"),
+        ("x" * 200, "x" * (client.DETAIL_WIDTH - 2) + " …"),
+    ],
+)
+def test_a_line_of_progress_is_short_and_says_something(line: str, shown: str) -> None:
+    assert detail(line) == shown
+
+
+def test_last_words_are_the_error_or_the_last_lines() -> None:
+    assert last_words(["a", "error X-001: b", "  why"]) == "error X-001: b | why"
+    assert last_words([str(number) for number in range(50)]) == "44 | 45 | 46 | 47 | 48 | 49"
+    assert last_words([]) == "nothing"
+
+
+def test_ps_is_read_line_by_line() -> None:
+    listing = (
+        'time="…" level=warning msg="the engine says something"\n'
+        '{"Service":"postgres","State":"running","Health":"healthy","ExitCode":0,"Publishers":[{"TargetPort":5432,"PublishedPort":0}]}\n'
+        '{"Service":"dashboard","State":"running","Health":"healthy","ExitCode":0,"Publishers":[{"TargetPort":8080,"PublishedPort":25000}]}\n'
+    )
+    found = containers(listing)
+    assert found["postgres"].published == {}
+    assert found["dashboard"] == RUNNING
+    assert containers("") == {}
+
+
+@pytest.mark.parametrize(
+    ("container", "state", "healthy"),
+    [
+        (None, "stopped", False),
+        (RUNNING, "running", True),
+        (replace(RUNNING, health="starting"), "starting", False),
+        (replace(RUNNING, health="unhealthy"), "running", False),
+        (replace(RUNNING, state="restarting", exit_code=1), "failed", False),
+        (replace(RUNNING, state="exited", exit_code=0), "stopped", False),
+        (replace(RUNNING, state="exited", exit_code=137), "failed", False),
+        (replace(RUNNING, state="paused"), "paused", False),
+    ],
+)
+def test_a_status_line_is_what_the_engine_says(container: Container | None, state: str, healthy: bool) -> None:
+    seen = service_status("dashboard", container, None)
+    assert (seen.state, seen.healthy) == (state, healthy)
+
+
+def test_status_never_raises_because_something_is_away(checkout: Checkout, docker: FakeDocker) -> None:
+    docker.answer("exec", code=1, err="the database system is starting up")
+    status = ComposeTarget(checkout).status()
+    assert [service.healthy for service in status.services] == [True, True, True]
+    assert (status.database.host, status.database.system_identifier) == ("postgres.railway.internal", None)
+    docker.answer("ps", "json", code=1, err="Cannot connect to the Docker daemon")
+    assert [service.state for service in ComposeTarget(checkout).status().services] == ["stopped"] * 3
+
+
+# ---- what must be built
+
+
+def test_a_fingerprint_changes_with_every_input_and_with_nothing_else(tmp_path: Path) -> None:
+    package = tmp_path / "services/x"
+    (package / "src/x").mkdir(parents=True)
+    (tmp_path / "requirements").mkdir()
+    (package / "Dockerfile").write_text(
+        "FROM a\nCOPY requirements/x.txt requirements/\nCOPY services/x services/x\nCOPY --from=b /c /d\n"
+    )
+    files = [
+        ".dockerignore",
+        "requirements/x.txt",
+        "services/x/pyproject.toml",
+        "services/x/src/x/a.py",
+        "services/x/src/x/b.html",
+    ]
+    for name in files:
+        (tmp_path / name).write_text("1")
+    seen = [images.fingerprint(tmp_path, "services/x/Dockerfile")]
+    for name in [*files, "services/x/src/x/new.py"]:
+        (tmp_path / name).write_text("2")
+        seen.append(images.fingerprint(tmp_path, "services/x/Dockerfile"))
+    assert len(set(seen)) == len(seen)
+    (package / "src/x/__pycache__").mkdir()
+    (package / "src/x/__pycache__/a.cpython-313.pyc").write_text("3")
+    (tmp_path / "requirements/other.txt").write_text("3")
+    assert images.fingerprint(tmp_path, "services/x/Dockerfile") == seen[-1]
+
+
+def test_an_image_is_outdated_when_it_is_missing_another_one_or_of_other_inputs() -> None:
+    fingerprints = {"ops": "a", "dashboard": "b", "trading-bot": "c"}
+    built = {"ops": ["a", "1"], "dashboard": ["b", "2"], "trading-bot": ["old", "3"]}
+    assert images.outdated(built, fingerprints, {"ops": "1", "dashboard": "other", "trading-bot": "3"}) == [
+        "dashboard",
+        "trading-bot",
+    ]
+    assert images.outdated(built, fingerprints, {"dashboard": "2", "trading-bot": "3"}) == ["ops", "trading-bot"]
+    assert images.outdated({}, fingerprints, {}) == list(fingerprints)
