@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import URL
-
 from tradedb import redaction
 from tradedb.config import aws
 from tradedb.manager import DatabaseManager

@@ -200,6 +200,15 @@ def test_a_folder_that_cannot_be_written(
     ]
 
 
+def test_a_working_directory_that_cannot_be_entered(
+    monkeypatch: pytest.MonkeyPatch, bare_environment: Path, request: pytest.FixtureRequest
+) -> None:
+    """No .env can be seen there; what is set in the environment must still work."""
+    bare_environment.chmod(0o000)
+    request.getfixturevalue("unprivileged")
+    assert resolve(monkeypatch, DATABASE_URL="postgres://u:p@h/d").url.host == "h"
+
+
 def test_a_file_that_cannot_be_written(
     monkeypatch: pytest.MonkeyPatch, bare_environment: Path, request: pytest.FixtureRequest
 ) -> None:

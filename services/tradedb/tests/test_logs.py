@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -138,6 +139,7 @@ def test_no_secret_in_message_arguments_extra_exception_or_stack() -> None:
         ("DASHBOARD_SESSION_SECRET=abc x", "DASHBOARD_SESSION_SECRET=*** x"),
         ('{"password": "pw", "user": "u"}', '{"password": ***, "user": "u"}'),
         ("{'api_key': 'pw'}", "{'api_key': ***}"),
+        ("password='never ends", "password=*** ends"),
         ("password authentication failed for user", "password authentication failed for user"),
         ("CSRF token: missing", "CSRF token: missing"),
         ("nothing to hide", "nothing to hide"),
@@ -165,6 +167,15 @@ def test_short_values_hide_no_words_and_longer_secrets_go_first() -> None:
     assert redact("secret-one-and-more, secret-one") == "***, ***"
     register_secret("p@ss word/1")
     assert redact("p%40ss%20word%2F1") == "***"
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", "a-", "a.", "a://b:", "a://b", "password", "password=", "'", " ", "'password' : "]
+)
+def test_a_long_line_does_not_take_long(piece: str) -> None:
+    started = time.process_time()
+    redact(piece * (100_000 // len(piece)))
+    assert time.process_time() - started < 5  # a repetition without a bound takes minutes
 
 
 def test_values_keep_their_kind() -> None:

@@ -16,13 +16,14 @@ from urllib.parse import quote
 HIDDEN = "***"
 SHORTEST_SECRET = 6  # a shorter value would hide innocent words; the patterns still hide it where it is a password
 
-# Greedy up to the last @ of the word, because a password pasted raw may hold @, / and : itself.
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s:/@]*:)\S+@")
-_SECRET_WORD = r"[\w-]*(?:password|passwd|pwd|secret|token|api_?key)[\w-]*"  # noqa: S105  (a pattern, not a password)
-_VALUE = r"""(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^\s'"]\S*)"""
-_ASSIGNED = re.compile(rf"(?i)\b({_SECRET_WORD}\s*=\s*){_VALUE}")
-_QUOTED_KEY = re.compile(rf"(?i)((['\"]){_SECRET_WORD}\2\s*:\s*){_VALUE}")
-_SECRET_KEY = re.compile(rf"(?i){_SECRET_WORD}")
+# Every repetition is bounded: a long line must not take long. Greedy up to the last @ of the word, because a password
+# pasted raw may hold @, / and : itself.
+_URL = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s:/@]{0,100}:)\S{1,2000}@")
+_WORD = r"(?:password|passwd|pwd|secret|token|api_?key)"
+_VALUE = r"""(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\S+)"""
+_ASSIGNED = re.compile(rf"(?i)({_WORD}[\w-]{{0,40}}\s{{0,10}}=\s{{0,10}}){_VALUE}")
+_QUOTED_KEY = re.compile(rf"(?i)({_WORD}[\w-]{{0,40}}['\"]\s{{0,10}}:\s{{0,10}}){_VALUE}")
+_SECRET_KEY = re.compile(rf"(?i){_WORD}")
 
 _lock = threading.Lock()
 _secrets: set[str] = set()
@@ -55,7 +56,7 @@ def redact_value(value: Any) -> Any:
         return value
     if isinstance(value, Mapping):
         return {
-            redact(str(key)): HIDDEN if item is not None and _SECRET_KEY.fullmatch(str(key)) else redact_value(item)
+            redact(str(key)): HIDDEN if item is not None and _SECRET_KEY.search(str(key)) else redact_value(item)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple | set | frozenset):

@@ -16,7 +16,10 @@ def find_env_file(env_file: Path | None = None) -> Path | None:
     named = env_file or os.environ.get("SWITCHYARD_ENV_FILE")
     if named:
         return Path(named)
-    return Path(".env") if Path(".env").is_file() else None
+    try:
+        return Path(".env") if Path(".env").is_file() else None
+    except PermissionError:  # a service of another user, started in a folder that it may not enter
+        return None
 
 
 def read_env_file(path: Path) -> dict[str, str]:
