@@ -61,7 +61,7 @@ def create_app(settings: DashboardSettings, manager: DatabaseManager, *, behind_
     render = Renderer(sessions, refresh_s=settings.dashboard_refresh_s)
     snapshots = Snapshots()
     pages = Pages(manager, snapshots, render, heartbeat_warn_s=settings.dashboard_heartbeat_warn_s)
-    probes = Probes(manager, snapshots)
+    probes = Probes(manager)
     login = Login(account, sessions, AttemptLimit(), render)
 
     @contextlib.asynccontextmanager

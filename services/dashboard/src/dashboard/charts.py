@@ -6,9 +6,10 @@ readable on any screen. For that, ticks lie at equal distances, the first and th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Decimal
 
 from dashboard import formats
 from dashboard.reading.overview import EquityPoint
@@ -16,17 +17,7 @@ from dashboard.reading.overview import EquityPoint
 WIDTH = 1000
 EQUITY_HEIGHT = 260
 DRAWDOWN_HEIGHT = 84
-STEPS = (
-    Decimal(1),
-    Decimal("1.5"),
-    Decimal(2),
-    Decimal("2.5"),
-    Decimal(3),
-    Decimal(4),
-    Decimal(5),
-    Decimal("7.5"),
-    Decimal(10),
-)
+STEPS = tuple(map(Decimal, ("1", "1.5", "2", "2.5", "3", "4", "5", "7.5", "10", "15", "20")))
 
 
 @dataclass(frozen=True)
@@ -49,27 +40,28 @@ class Scale:
         return f"{(self.high - value) / (self.high - self.low) * height:.2f}"
 
 
-def scale(low: Decimal, high: Decimal, intervals: int = 4) -> Scale:
-    """Return an axis of round numbers that holds two values.
+def scale(low: Decimal, high: Decimal, intervals: Sequence[int] = (4, 5, 6)) -> Scale:
+    """Return the axis of round numbers that holds two values with the least room to spare.
 
     Args:
         low: the smallest value.
         high: the largest; may equal the smallest.
-        intervals: how many, between ticks.
+        intervals: how many there may be between ticks.
     """
     if low == high:
         margin = max(abs(low) * Decimal("0.001"), Decimal("0.01"))
         low, high = low - margin, high + margin
-    exponent = ((high - low) / intervals).adjusted()
-    for factor in STEPS:
-        step = factor.scaleb(exponent)
-        bottom = (low / step).to_integral_value(rounding="ROUND_FLOOR") * step
-        if bottom + step * intervals >= high:
-            places = max(0, -int(step.normalize().as_tuple().exponent))
-            return Scale(bottom, bottom + step * intervals, step, places)
-    step = Decimal(2).scaleb(exponent + 1)
-    bottom = (low / step).to_integral_value(rounding="ROUND_FLOOR") * step
-    return Scale(bottom, bottom + step * intervals, step, 0)
+    found: list[tuple[Decimal, int, Decimal, Decimal]] = []
+    for count in intervals:
+        exponent = ((high - low) / count).adjusted()
+        for factor in STEPS:
+            step = factor.scaleb(exponent)
+            bottom = (low / step).to_integral_value(rounding=ROUND_FLOOR) * step
+            if bottom + step * count >= high:
+                found.append((step * count, count, bottom, step))
+                break
+    span, _, bottom, step = min(found)
+    return Scale(bottom, bottom + span, step, max(0, -int(step.normalize().as_tuple().exponent)))
 
 
 @dataclass(frozen=True)
@@ -109,7 +101,7 @@ def equity_chart(points: list[EquityPoint], start: Decimal, *, zone: str) -> Equ
     equity = scale(min(values), max(values))
     deepest = min(point.drawdown_percent for point in points)
     # shallow drawdowns stay shallow to the eye: the axis never ends above -1 %
-    drawdown = scale(min(deepest, Decimal(-1)), Decimal(0), intervals=2)
+    drawdown = scale(min(deepest, Decimal(-1)), Decimal(0), intervals=(2,))
     xs = [f"{(point.time - first).total_seconds() / length_s * WIDTH:.2f}" for point in points]
     equity_xy = [f"{x},{equity.y(p.equity, EQUITY_HEIGHT)}" for x, p in zip(xs, points, strict=True)]
     drawdown_xy = [f"{x},{drawdown.y(p.drawdown_percent, DRAWDOWN_HEIGHT)}" for x, p in zip(xs, points, strict=True)]

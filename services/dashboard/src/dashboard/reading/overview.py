@@ -63,7 +63,7 @@ class SessionRow:
 
 @dataclass(frozen=True)
 class LeaseRow:
-    """Who may write, by the database's clock: ``age_s`` since the last renewal, ``left_s`` to the end (negative: ended)."""
+    """Who may write. By the database's clock: ``age_s`` since the renewal, ``left_s`` to the end (negative: ended)."""
 
     holder: str
     epoch: int

@@ -8,6 +8,7 @@ background: that is how the page recovers by itself.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -16,7 +17,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar, cast
 
+from tradedb.errors import SwitchyardError
+
 T = TypeVar("T")
+OUTAGE_PATIENCE_S = 0.5
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,26 +58,26 @@ class Snapshots:
 
     Args:
         patience_s: how long a page waits for the database before it shows what it has.
-        fresh_for_s: how long an answer is given again without asking; a failure too, so a dead database is not hammered.
+        fresh_for_s: how long an answer is given again without asking (a failure too: a dead database is not hammered).
         keep: how many questions are remembered; the longest unused is forgotten first.
         threads: how many questions may be under way at once.
     """
 
     def __init__(self, *, patience_s: float = 2.0, fresh_for_s: float = 0.7, keep: int = 48, threads: int = 4) -> None:
-        self.patience_s = patience_s
+        self._patience_s = patience_s
         self._fresh_for_s = fresh_for_s
         self._keep = keep
         self._slots: OrderedDict[Hashable, _Slot] = OrderedDict()
         self._threads = asyncio.Semaphore(threads)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._out_since: datetime | None = None
 
-    async def get(self, key: Hashable, ask: Callable[[], T], *, patience_s: float | None = None) -> Answer[T]:
+    async def get(self, key: Hashable, ask: Callable[[], T]) -> Answer[T]:
         """Return the answer to a question, fresh if the database gives it in time.
 
         Args:
             key: names the question; the same key is asked once at a time.
             ask: asks it; called in a thread, bounded in time by what it calls.
-            patience_s: instead of this object's.
         """
         slot = self._slots.setdefault(key, _Slot())
         self._slots.move_to_end(key)
@@ -81,13 +86,20 @@ class Snapshots:
             if slot.running is None:
                 slot.asked_at = datetime.now(UTC)
                 slot.running = asyncio.get_running_loop().create_future()
-                task = asyncio.create_task(self._ask(slot, ask))
+                task = asyncio.create_task(self._ask(key, slot, ask))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
-            await asyncio.wait([slot.running], timeout=self._patience(slot, patience_s))
+            # once the database is known to be away, nobody waits long: recovery is seen by the next look
+            out = self._out_since is not None
+            await asyncio.wait(
+                [slot.running], timeout=min(self._patience_s, OUTAGE_PATIENCE_S) if out else self._patience_s
+            )
         trouble = slot.trouble
         if trouble is None and slot.running is not None and slot.asked_at is not None:
+            self._out_since = self._out_since or slot.asked_at
             trouble = Trouble(None, slot.asked_at)
+        if trouble is not None and self._out_since is not None:  # one outage has one beginning, whichever page saw it
+            trouble = Trouble(trouble.error, min(trouble.since, self._out_since))
         age_s = time.monotonic() - slot.read_mono if slot.read_at else 0.0
         return Answer(cast("T | None", slot.value), slot.read_at, age_s, trouble)
 
@@ -95,21 +107,19 @@ class Snapshots:
         """Return when the database last gave a good answer to any remembered question."""
         return max((slot.read_at for slot in self._slots.values() if slot.read_at), default=None)
 
-    def _patience(self, slot: _Slot, patience_s: float | None) -> float:
-        """Wait less once the database is known to be silent: the page that polls should not pile up."""
-        patience_s = self.patience_s if patience_s is None else patience_s
-        if slot.asked_at and (datetime.now(UTC) - slot.asked_at).total_seconds() > patience_s:
-            return 0.05
-        return patience_s
-
-    async def _ask(self, slot: _Slot, ask: Callable[[], Any]) -> None:
+    async def _ask(self, key: Hashable, slot: _Slot, ask: Callable[[], Any]) -> None:
         started = datetime.now(UTC)
         try:
             async with self._threads:
                 value = await _in_daemon_thread(ask)
         except Exception as error:
+            if slot.trouble is None:
+                known = isinstance(error, SwitchyardError)
+                logger.warning("reading failed", extra={"key": str(key)[:100], "error": str(error)}, exc_info=not known)
             slot.trouble = Trouble(error, slot.trouble.since if slot.trouble else started)
+            self._out_since = self._out_since or started
         else:
+            self._out_since = None
             slot.value, slot.read_at, slot.read_mono = value, datetime.now(UTC), time.monotonic()
             slot.trouble = None
         finally:

@@ -30,7 +30,7 @@ class AttemptLimit:
         self._lock = threading.Lock()
 
     def take(self, *keys: str) -> int:
-        """Count an attempt under every key before it is tried; return 0, or the seconds to wait (then it is not counted)."""
+        """Count an attempt under every key, before it is tried; return 0, or the seconds to wait and count none."""
         with self._lock:
             now = self._clock()
             windows = [self._window(key, now) for key in keys]
