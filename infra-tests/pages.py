@@ -74,12 +74,6 @@ def text_of(page: str) -> str:
     return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", without))).strip()
 
 
-def table_rows(page: str) -> list[list[str]]:
-    """The cells of every table row that has data cells."""
-    rows = re.findall(r"<tr\b.*?</tr>", page, flags=re.DOTALL)
-    found = [
-        [text_of(cell) for cell in re.findall(r"<t[dh]\b.*?</t[dh]>", row, flags=re.DOTALL)]
-        for row in rows
-        if "<td" in row
-    ]
-    return [row for row in found if row]
+def trade_ids(page: str) -> set[int]:
+    """The ids of the trades that a page lists."""
+    return {int(number) for number in re.findall(r'<tr\b[^>]*\bdata-trade="(\d+)"', page)}

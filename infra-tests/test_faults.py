@@ -24,7 +24,9 @@ pytestmark = pytest.mark.destructive
 
 def acknowledged(target: Target) -> set[str]:
     """The intents whose fill the bot has reported as recorded, from its log."""
-    lines = (json.loads(line[line.index("{") :]) for line in target.logs("trading-bot").splitlines() if '"intent_id"' in line)
+    lines = (
+        json.loads(line[line.index("{") :]) for line in target.logs("trading-bot").splitlines() if '"intent_id"' in line
+    )
     return {line["intent_id"] for line in lines if line["event"] == "fill"}
 
 
@@ -102,14 +104,13 @@ def test_a_paused_postgres_is_not_ready_and_the_last_figures_stay(whole: Target)
             time.sleep(1.5)
         assert_alive_throughout(seen)
         for service in ("trading-bot", "dashboard"):
-            during = [code for at, code, _ in seen[service, "/readyz"].answers if 6 < at < PAUSE_S]
+            during = [
+                code for at, code, _ in seen[service, "/readyz"].answers if 5 < at < PAUSE_S - 6
+            ]  # asked and answered during it
             assert set(during) == {503}, f"{service}: {seen[service, '/readyz'].answers}"
         assert figures(page), "the last figures are gone"
-        assert re.search(
-            r"\b\d+ ?(s|sec|seconds?|min|minutes?)\b.{0,20}(old|ago)|last (good|known|seen)", text_of(page)
-        ), f"the page does not say how old its figures are: {text_of(page)[:1500]}"
-        fresh = until(lambda: not re.search(r"last good", text_of(client.get("/").text)), 20, "the page is fresh again")
-        assert fresh
+        assert re.search(r"not answering since .+; showing data from .+ ago", text_of(page)), text_of(page)[:1500]
+        until(lambda: "not answering" not in text_of(client.get("/").text), 20, "the page is fresh again")
 
 
 def figures(page: str) -> list[str]:

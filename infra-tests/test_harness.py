@@ -22,7 +22,9 @@ ONE_TEST = "infra-tests/test_wiring.py::test_status_is_the_promised_object"
 def run_pytest(*args: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *args]
     environment = clean_environment() | (env or {})
-    return subprocess.run(words, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        words, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 @pytest.mark.targets("embedded")
@@ -36,7 +38,14 @@ def test_an_unknown_target_is_a_usage_error_that_lists_the_choices() -> None:
 def test_an_unknown_target_in_a_mark_is_a_usage_error(tmp_path: Path) -> None:
     wrong = tmp_path / "test_wrong.py"
     wrong.write_text("import pytest\n\n@pytest.mark.targets('moon')\ndef test_it():\n    pass\n")
-    done = run_pytest("-c", str(CHECKOUT / "pyproject.toml"), "--confcutdir", "/", "infra-tests/structure/test_makefile.py", str(wrong))
+    done = run_pytest(
+        "-c",
+        str(CHECKOUT / "pyproject.toml"),
+        "--confcutdir",
+        "/",
+        "infra-tests/structure/test_makefile.py",
+        str(wrong),
+    )
     assert done.returncode == 4, done.stdout + done.stderr
     assert "targets(moon): not a target" in done.stderr
 
@@ -70,8 +79,18 @@ def test_unit_tests_start_no_target() -> None:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing(tmp_path: Path, how: signal.Signals) -> None:
     slow = tmp_path / "test_slow.py"
-    slow.write_text("import time\n\ndef test_it(target):\n    print('started in', target.instance.folder)\n    time.sleep(100)\n")
-    words = ["-s", "-c", str(CHECKOUT / "pyproject.toml"), "--confcutdir", "/", "infra-tests/structure/test_ledger_checker.py", str(slow)]
+    slow.write_text(
+        "import time\n\ndef test_it(target):\n    print('started in', target.instance.folder)\n    time.sleep(100)\n"
+    )
+    words = [
+        "-s",
+        "-c",
+        str(CHECKOUT / "pyproject.toml"),
+        "--confcutdir",
+        "/",
+        "infra-tests/structure/test_ledger_checker.py",
+        str(slow),
+    ]
     process = subprocess.Popen(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words],
         cwd=CHECKOUT,

@@ -87,7 +87,7 @@ def test_every_session_from_the_network_is_encrypted(target: Target) -> None:
 
 @pytest.mark.targets("compose")
 def test_a_service_says_what_it_speaks(target: Target) -> None:
-    assert target.execute("dashboard", "tradedb", "info", "--json").json()["tls"] == "TLSv1.3"
+    assert target.execute("dashboard", "tradedb", "info", "--json").json()["database"]["tls"] == "TLSv1.3"
 
 
 @pytest.mark.parametrize("service", ["trading-bot", "dashboard"])

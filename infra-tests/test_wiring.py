@@ -6,7 +6,7 @@ import json
 import socket
 
 import pytest
-from pages import anonymous, text_of, visitor
+from pages import anonymous, text_of, trade_ids, visitor
 from targets import SERVICES, Target
 from watch import ready, until
 
@@ -14,7 +14,7 @@ OURS = SERVICES[1:]
 
 
 def test_both_services_see_the_same_database_through_their_own_url(target: Target) -> None:
-    seen = {service: target.execute(service, "tradedb", "info", "--json").json() for service in OURS}
+    seen = {service: target.execute(service, "tradedb", "info", "--json").json()["database"] for service in OURS}
     expected = target.value("SELECT system_identifier::text FROM pg_control_system()")
     assert {info["system_identifier"] for info in seen.values()} == {expected}
     assert {service: info["user"] for service, info in seen.items()} == {
@@ -56,11 +56,7 @@ def test_a_trade_of_the_bot_appears_on_the_dashboard(target: Target) -> None:
         "the bot makes a trade",
     )[0]
     with visitor(target) as client:
-        until(
-            lambda: str(trade["id"]) in text_of(client.get("/trades").text).split(),
-            15,
-            f"trade {trade['id']} on the page",
-        )
+        until(lambda: trade["id"] in trade_ids(client.get("/trades").text), 15, f"trade {trade['id']} on the page")
 
 
 def test_the_page_says_that_the_market_is_simulated(target: Target) -> None:

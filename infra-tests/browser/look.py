@@ -46,10 +46,15 @@ class Complaints:
 
     def __init__(self, context: BrowserContext) -> None:
         self.said: list[str] = []
-        context.on("console", lambda message: self.said.append(message.text) if message.type in ("error", "warning") else None)
+        context.on(
+            "console", lambda message: self.said.append(message.text) if message.type in ("error", "warning") else None
+        )
         context.on("weberror", lambda error: self.said.append(str(error.error)))
         context.on("request", lambda request: self._asked(request.url))
-        context.on("response", lambda answer: self.said.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None)
+        context.on(
+            "response",
+            lambda answer: self.said.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None,
+        )
 
     def _asked(self, url: str) -> None:
         if urlsplit(url).hostname not in ("127.0.0.1", None):

@@ -61,7 +61,7 @@ class EmbeddedTarget(Target):
     def port(self, service: str) -> int:
         """Where a service listens, as its own process was told; remembered from the last time it ran."""
         for process in self._of(service):
-            with contextlib.suppress(psutil.Error, KeyError):
+            with contextlib.suppress(psutil.Error):
                 _PORTS[self.instance.folder, service] = int(process.environ()["PORT"])
         return _PORTS[self.instance.folder, service]
 
@@ -93,12 +93,10 @@ class EmbeddedTarget(Target):
         found: list[psutil.Process] = []
         for process in self.processes():
             with contextlib.suppress(psutil.Error):
-                if (
-                    process.cmdline()[-2:] == [str(process.cmdline()[-2]), "run"]
-                    and Path(process.cmdline()[-2]).name == service
-                ):
+                # one that a test started beside it has PORT=0
+                if _is(process, service) and process.environ().get("PORT", "0") != "0":
                     found.append(process)
-        return sorted(found, key=lambda process: process.create_time())
+        return found
 
     def _pid_file(self) -> Path:
         return self.instance.home / "postgres" / "postmaster.pid"
@@ -164,6 +162,12 @@ class EmbeddedTarget(Target):
             with contextlib.suppress(psutil.Error):
                 found.append(f"process {process.pid}: {' '.join(process.cmdline())}")
         return found
+
+
+def _is(process: psutil.Process, service: str) -> bool:
+    """Whether this is ``trading-bot run`` or ``dashboard run``, started by whatever Python."""
+    words = process.cmdline()
+    return len(words) >= 2 and words[-1] == "run" and Path(words[-2]).name == service
 
 
 _PORTS: dict[tuple[Path, str], int] = {}
