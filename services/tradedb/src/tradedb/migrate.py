@@ -173,7 +173,7 @@ def comparison_options(connection: Connection) -> dict[str, Any]:
     sqlite = connection.dialect.name == "sqlite"
     return {
         "target_metadata": Base.metadata,
-        "compare_type": _affinity_differs if sqlite else True,
+        "compare_type": _affinity_differs if sqlite else _precision_differs,
         "compare_server_default": not sqlite,
         "include_object": adopt.objects_to_compare(connection),
         "render_as_batch": sqlite,
@@ -247,6 +247,17 @@ def _affinity_differs(
     return adopt.affinity(inspected_type.compile(dialect)) != adopt.affinity(
         wanted_type.dialect_impl(dialect).compile(dialect)
     )
+
+
+def _precision_differs(
+    _context: Any, _inspected: Any, _column: Any, inspected_type: TypeEngine[Any], wanted_type: TypeEngine[Any]
+) -> bool | None:
+    """Return True for a numeric with a precision where ours has none, which would round; None lets Alembic compare."""
+    from sqlalchemy.dialects import postgresql
+
+    dialect = postgresql.dialect()
+    found, wanted = inspected_type.compile(dialect), wanted_type.compile(dialect)
+    return True if found != wanted and found.startswith("NUMERIC") and wanted.startswith("NUMERIC") else None
 
 
 def _newer(revision: str) -> SwitchyardError:

@@ -1,0 +1,340 @@
+"""One owner of DDL: what it makes equals the models, whoever runs it, however many run it, whenever it is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from tradedb.errors import SwitchyardError
+from tradedb.manager import DatabaseManager
+from tradedb.migrate import (
+    MIGRATION_LOCK,
+    current_revision,
+    differences,
+    head_revision,
+    revision_problem,
+    upgrade,
+)
+from tradedb.models import Base
+from tradedb.roles import ensure_roles
+from tradedb.testing import ROLE_PASSWORDS, PostgresServer, ThrowawayDatabase, empty_database
+
+MakeManager = Callable[..., DatabaseManager]
+TABLES = set(Base.metadata.tables)
+REPOSITORY = Path(__file__).parents[3]
+
+CATALOG = {
+    "columns": "SELECT table_name, column_name, data_type, character_maximum_length, numeric_precision, numeric_scale,"
+    " is_nullable, column_default, is_identity, identity_generation FROM information_schema.columns"
+    " WHERE table_schema = 'public' AND table_name <> 'alembic_version' ORDER BY 1, ordinal_position",
+    "indexes": "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'"
+    " AND tablename <> 'alembic_version' ORDER BY 1",
+    "constraints": "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint"
+    " WHERE connamespace = 'public'::regnamespace AND conrelid <> 0 AND conrelid::regclass::text <> 'alembic_version'"
+    " ORDER BY 1, 2",
+    "sequences": "SELECT sequencename, data_type::text FROM pg_sequences WHERE schemaname = 'public' ORDER BY 1",
+}
+
+
+def tables(database: ThrowawayDatabase) -> set[str]:
+    return {name for (name,) in database.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
+
+
+def test_an_empty_postgres_gets_every_table(empty: ThrowawayDatabase) -> None:
+    result = upgrade(empty.url_text())
+    assert (result.before, result.after, result.applied, result.adopted) == (None, "0002", ["0001", "0002"], False)
+    assert tables(empty) == TABLES | {"alembic_version"}
+    assert head_revision() == "0002"
+
+
+def test_a_second_run_does_nothing(empty: ThrowawayDatabase) -> None:
+    upgrade(empty.url_text())
+    result = upgrade(empty.url_text())
+    assert (result.before, result.after, result.applied) == ("0002", "0002", [])
+
+
+def test_migrations_on_postgres_are_the_models(empty: ThrowawayDatabase, postgres: PostgresServer) -> None:
+    """Stronger than Alembic's comparison, which does not look at CHECK constraints: the catalogs of both, row by row."""
+    upgrade(empty.url_text())
+    with empty_database(postgres) as other:
+        engine = create_engine(other.url())
+        Base.metadata.create_all(engine)
+        engine.dispose()
+        for what, sql in CATALOG.items():
+            assert empty.execute(sql) == other.execute(sql), what
+
+
+def test_alembic_finds_no_difference_on_postgres(empty: ThrowawayDatabase, make_manager: MakeManager) -> None:
+    upgrade(empty.url_text())
+    assert make_manager(empty.url_text()).read(differences, name="check") == []
+
+
+def test_alembic_finds_no_difference_on_sqlite(sqlite_url: str, make_manager: MakeManager) -> None:
+    assert make_manager(sqlite_url).read(differences, name="check") == []
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "ALTER TABLE trades DROP COLUMN exit_reason",
+        "ALTER TABLE trades ADD COLUMN surprise text",
+        "ALTER TABLE trades ALTER COLUMN entry_price TYPE numeric(18, 8)",
+        "ALTER TABLE fills ALTER COLUMN fee DROP NOT NULL",
+        "ALTER TABLE trades ALTER COLUMN id DROP IDENTITY",
+        "DROP INDEX ix_fills_intent_id",
+        "ALTER TABLE trades DROP CONSTRAINT uq_trades_order_id",
+        "ALTER TABLE trades DROP CONSTRAINT trades_position_id_fkey",
+        "ALTER TABLE fills ALTER COLUMN filled_at TYPE timestamp",
+        "DROP TABLE fills",
+    ],
+)
+def test_alembic_finds_each_difference_on_postgres(
+    empty: ThrowawayDatabase, make_manager: MakeManager, sql: str
+) -> None:
+    """The comparison is not blind: each of these drifts is seen."""
+    upgrade(empty.url_text())
+    empty.execute(sql)
+    assert make_manager(empty.url_text()).read(differences, name="check") != []
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "ALTER TABLE trades DROP COLUMN exit_reason",
+        "ALTER TABLE trades ADD COLUMN surprise TEXT",
+        "DROP INDEX ix_fills_intent_id",
+        "DROP TABLE fills",
+    ],
+)
+def test_alembic_finds_each_difference_on_sqlite(sqlite_url: str, make_manager: MakeManager, sql: str) -> None:
+    manager = make_manager(sqlite_url)
+    manager.transaction(lambda c: c.execute(text(sql)), name="drift")
+    assert manager.read(differences, name="check") != []
+
+
+def test_tables_of_somebody_else_are_left_alone(empty: ThrowawayDatabase, make_manager: MakeManager) -> None:
+    empty.execute("CREATE TABLE my_notes (id int)")
+    upgrade(empty.url_text())
+    assert make_manager(empty.url_text()).read(differences, name="check") == []
+    assert "my_notes" in tables(empty)
+
+
+@pytest.mark.parametrize("command", [["check"], ["current"], ["history"]])
+def test_the_alembic_command_itself_works(empty: ThrowawayDatabase, tmp_path: Path, command: list[str]) -> None:
+    """``alembic check`` as a developer runs it, with the [tool.alembic] of the repository's pyproject.toml."""
+    upgrade(empty.url_text())
+    for url in (empty.url_text(), f"sqlite:///{tmp_path}/x.db"):
+        if url.startswith("sqlite"):
+            upgrade(url)
+        done = subprocess.run(
+            [sys.executable, "-m", "alembic", *command],
+            cwd=REPOSITORY, env={**os.environ, "DATABASE_URL": url}, capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        if command == ["check"]:
+            assert "No new upgrade operations detected." in done.stdout
+
+
+def test_revisions_are_one_line_and_only_forward() -> None:
+    from tradedb import migrate
+
+    assert migrate._revisions() == ["0001", "0002"]
+    assert len(migrate._scripts().get_heads()) == 1
+    for script in migrate._scripts().walk_revisions():
+        assert not hasattr(script.module, "downgrade"), "downgrades are not offered: they lose data"
+
+
+def test_migrations_are_in_the_package() -> None:
+    """They must ship in the wheel: a deploy has no checkout."""
+    import tradedb
+
+    folder = Path(tradedb.__file__).parent / "migrations"
+    assert (folder / "env.py").is_file()
+    assert sorted(path.name[:4] for path in (folder / "versions").glob("*.py")) == ["0001", "0002"]
+
+
+# --- many at once --------------------------------------------------------------------------------------------------
+
+
+def start(url: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tradedb.cli", "migrate", "--json", *arguments],
+        env={**os.environ, "DATABASE_URL": url}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def finish(processes: list[subprocess.Popen[str]]) -> list[dict[str, Any]]:
+    results = []
+    for process in processes:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        results.append(json.loads(out))
+    return results
+
+
+@pytest.mark.slow
+def test_twenty_processes_at_once_migrate_an_empty_database_once(empty: ThrowawayDatabase) -> None:
+    """As migrator, whose role has fewer connections than that: those turned away come again."""
+    ensure_roles(empty.url(), ROLE_PASSWORDS)
+    results = finish([start(empty.url_text("migrator")) for _ in range(20)])
+    assert len(results) == 20
+    assert {result["after"] for result in results} == {"0002"}
+    applied = sorted(revision for result in results for revision in result["applied"])
+    assert applied == ["0001", "0002"]
+    assert tables(empty) == TABLES | {"alembic_version"}
+    assert empty.execute("SELECT version_num FROM alembic_version") == [("0002",)]
+
+
+def test_five_processes_at_once_migrate_an_empty_sqlite_file_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/new/folder/x.db"
+    results = finish([start(url) for _ in range(5)])
+    assert sorted(revision for result in results for revision in result["applied"]) == ["0001", "0002"]
+
+
+@pytest.mark.slow
+def test_killed_at_any_time_it_is_at_one_revision_or_the_next(postgres: PostgresServer) -> None:
+    """F27: SIGKILL while it migrates; a second run finishes it."""
+    for delay_s in (0.9, 1.0, 1.1, 1.2, 1.3):
+        with empty_database(postgres) as database:
+            process = start(database.url_text())
+            time.sleep(delay_s)
+            process.send_signal(signal.SIGKILL)
+            process.communicate(timeout=20)
+            there = tables(database) - {"alembic_version"}
+            revision = (
+                database.execute("SELECT version_num FROM alembic_version")[0][0]
+                if "alembic_version" in tables(database)
+                else None
+            )
+            expected = {None: 0, "0001": 7, "0002": 10}[revision]
+            assert len(there) == expected
+            assert upgrade(database.url_text()).after == "0002"
+            assert tables(database) == TABLES | {"alembic_version"}
+
+
+def test_it_waits_for_another_migration(empty: ThrowawayDatabase) -> None:
+    other = empty.server.connect(empty.name)
+    other.autocommit = False
+    with other.cursor() as cursor:
+        cursor.execute(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+    waiting = start(empty.url_text())
+    time.sleep(4)  # longer than lock_timeout
+    assert waiting.poll() is None
+    other.rollback()
+    other.close()
+    assert finish([waiting])[0]["applied"] == ["0001", "0002"]
+
+
+def test_it_gives_up_after_its_time_and_says_why(empty: ThrowawayDatabase) -> None:
+    other = empty.server.connect(empty.name)
+    other.autocommit = False
+    with other.cursor() as cursor:
+        cursor.execute(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+    started = time.monotonic()
+    with pytest.raises(SwitchyardError) as locked:
+        upgrade(empty.url_text(), lock_timeout_s=0.2, wait_s=3)
+    other.close()
+    assert time.monotonic() - started < 4
+    assert locked.value.code == "SCHEMA-004"
+    assert locked.value.exit_code == 69
+    assert locked.value.what.startswith("could not migrate postgresql")
+    assert locked.value.what.endswith("within 3 s: another process holds a lock that it needs")
+    assert ROLE_PASSWORDS["migrator"] not in str(locked.value)
+    assert tables(empty) == set()
+
+
+def test_it_steps_back_from_a_table_that_is_in_use(empty: ThrowawayDatabase) -> None:
+    """F16: a migration in the queue for a lock stops everybody behind it, so it does not stay there."""
+    upgrade(empty.url_text())
+    empty.execute("UPDATE alembic_version SET version_num = '0001'")
+    empty.execute("DROP TABLE fills, order_intents, bot_lease")
+    reader = empty.server.connect(empty.name)
+    reader.autocommit = False
+    with reader.cursor() as cursor:  # creating a foreign key to it needs a lock that this one prevents
+        cursor.execute("LOCK TABLE trading_sessions IN ROW EXCLUSIVE MODE")
+    with pytest.raises(SwitchyardError) as locked:
+        upgrade(empty.url_text(), lock_timeout_s=0.3, wait_s=3)
+    reader.close()
+    assert locked.value.code == "SCHEMA-004"
+    assert tables(empty) == TABLES - {"fills", "order_intents", "bot_lease"} | {"alembic_version"}
+    assert upgrade(empty.url_text()).applied == ["0002"]
+
+
+# --- whose schema is it --------------------------------------------------------------------------------------------
+
+
+def test_a_schema_newer_than_the_code_is_refused_and_left(
+    database: ThrowawayDatabase, make_manager: MakeManager
+) -> None:
+    database.execute("UPDATE alembic_version SET version_num = '0099'")
+    with pytest.raises(SwitchyardError) as newer:
+        upgrade(database.url("migrator"))
+    assert newer.value.code == "SCHEMA-002"
+    assert newer.value.exit_code == 1
+    assert newer.value.what == "the schema is newer than the code: the database is at revision 0099, the code at 0002"
+    assert newer.value.why.endswith("Nothing was changed.")
+    assert database.execute("SELECT version_num FROM alembic_version") == [("0099",)]
+    health = make_manager(database.url("trading_bot")).health()
+    assert (health.ok, health.code, health.revision, health.head) == (False, "SCHEMA-002", "0099", "0002")
+    assert health.reason == newer.value.what
+
+
+def test_a_schema_older_than_the_code_is_not_healthy(database: ThrowawayDatabase, make_manager: MakeManager) -> None:
+    database.execute("UPDATE alembic_version SET version_num = '0001'")
+    health = make_manager(database.url("dashboard")).health()
+    assert (health.ok, health.code, health.revision) == (False, "SCHEMA-001", "0001")
+    assert health.reason == "the schema is older than the code: the database is at revision 0001, the code needs 0002"
+
+
+def test_an_empty_database_is_not_healthy(empty: ThrowawayDatabase, make_manager: MakeManager) -> None:
+    health = make_manager(empty.url_text()).health()
+    assert (health.ok, health.code, health.revision) == (False, "SCHEMA-001", None)
+    assert health.latency_ms is not None
+    problem = revision_problem(None)
+    assert problem is not None
+    assert problem.fix == "tradedb migrate"
+    assert "has no tables yet" in problem.what
+
+
+def test_a_user_who_may_not_is_told_so(empty: ThrowawayDatabase) -> None:
+    ensure_roles(empty.url(), ROLE_PASSWORDS)
+    with pytest.raises(SwitchyardError) as denied:
+        upgrade(empty.url("trading_bot"))
+    assert denied.value.code == "SCHEMA-005"
+    assert denied.value.exit_code == 78
+    assert "permission denied for schema public" in denied.value.what
+    assert tables(empty) == set()
+
+
+def test_migrator_makes_everything_as_the_owner(empty: ThrowawayDatabase) -> None:
+    ensure_roles(empty.url(), ROLE_PASSWORDS)
+    upgrade(empty.url("migrator"))
+    owners = empty.execute("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'")
+    assert owners == [("owner",)]
+
+
+def test_the_superuser_too_makes_everything_as_the_owner_where_there_is_one(empty: ThrowawayDatabase) -> None:
+    ensure_roles(empty.url(), ROLE_PASSWORDS)
+    upgrade(empty.url())
+    owners = empty.execute("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'")
+    assert owners == [("owner",)]
+
+
+def test_current_revision_inside_a_transaction_does_not_break_it(
+    empty: ThrowawayDatabase, make_manager: MakeManager
+) -> None:
+    def work(connection: Any) -> tuple[object, object]:
+        return current_revision(connection), connection.execute(text("SELECT 1")).scalar_one()
+
+    assert make_manager(empty.url_text()).read(work, name="t") == (None, 1)
