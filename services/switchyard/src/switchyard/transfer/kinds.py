@@ -281,13 +281,17 @@ _VALIDATE_UNIQUE = json.JSONDecoder(
 ).decode
 
 
+# a column declared JSON has numeric affinity in SQLite: the JSON text 5 is stored as the integer 5
+_JSON_STORAGE = frozenset({int, float, str})
+
+
 def _json() -> Kind:
-    return Kind("json", frozenset({str}), _json_problem, escape=True)
+    return Kind("json", _JSON_STORAGE, _json_problem, spell=_spell_number, escape=True)
 
 
 def _jsonb() -> Kind:
-    def problem(value: str) -> str | None:
-        if (found := _json_problem(value)) is not None:
+    def problem(value: float | str) -> str | None:
+        if (found := _json_problem(value)) is not None or not isinstance(value, str):
             return found
         if "\\u" in value and _has_unkept_escape(value):
             return "an escaped NUL or half a surrogate pair, which jsonb cannot hold"
@@ -297,10 +301,12 @@ def _jsonb() -> Kind:
             return "a key occurs twice: jsonb would keep only the last"
         return None
 
-    return Kind("jsonb", frozenset({str}), problem, escape=True)
+    return Kind("jsonb", _JSON_STORAGE, problem, spell=_spell_number, escape=True)
 
 
-def _json_problem(value: str) -> str | None:
+def _json_problem(value: float | str) -> str | None:
+    if not isinstance(value, str):
+        return None if math.isfinite(value) else "infinity is not JSON"
     if (bad := _bad_text(value)) is not None:
         return bad
     try:

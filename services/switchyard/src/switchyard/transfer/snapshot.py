@@ -5,7 +5,7 @@ Two ways, and each is right where the other is not:
 * SQLite's backup API on a ``mode=ro`` connection, for a file that may be open elsewhere. A writer in WAL mode is not
   disturbed at all; one in rollback mode waits for one step of it (8 MB), not for the whole file.
 * A copy of the files themselves (database, ``-wal``, ``-journal``), for a WAL database that nobody has open (no
-  ``-shm``), a crashed writer's journal, and a folder in which we may not write: there even a ``mode=ro`` connection would
+  ``-shm``), a crashed journal, and a folder in which we may not write: there even a ``mode=ro`` connection would
   leave a ``-shm`` behind or refuse. SQLite's own shared lock is held meanwhile, and the copy counts only if nothing
   changed while it was made.
 

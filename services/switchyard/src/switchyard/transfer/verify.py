@@ -264,8 +264,9 @@ def _reader(family: str, type_name: str) -> _Reader:
     readers: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
         "integer": (_as_is, _as_is),
         "text": (_as_is, _as_is),
-        "json": (_as_is, _as_is),
+        "json": (_json_text, _as_is),
         "uuid": (_as_is, _as_is),
+        "unknown": (_as_is, _as_is),  # only NULLs get this far
         "boolean": ({0: False, 1: True}.get, _as_is),
         "float": (_bits, _bits),
         "numeric": (_shortest_decimal, _as_is),
@@ -289,8 +290,13 @@ def _shortest_decimal(value: float | str) -> Decimal:
     return Decimal(f"{value!r}") if isinstance(value, float) else Decimal(value)
 
 
-def _meaning(text: str) -> Any:
-    return json.loads(text, parse_int=Decimal, parse_float=Decimal)
+def _json_text(value: float | str) -> str:
+    """Return the JSON text; SQLite stores a JSON number as a number."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _meaning(value: float | str) -> Any:
+    return json.loads(_json_text(value), parse_int=Decimal, parse_float=Decimal)
 
 
 def _clock(text: str) -> str:
