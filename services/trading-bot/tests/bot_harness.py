@@ -29,9 +29,9 @@ class Crash(Exception):
 
 @dataclass
 class Breaking:
-    """A manager that breaks at the n-th point: before a statement, or around a COMMIT.
+    """A manager that breaks at the n-th point: just before or after a COMMIT, or before a statement about an order.
 
-    how="crash" raises Crash; "unknown" (only around a COMMIT) loses its answer, once, whether it happened or not.
+    how="crash" raises Crash; "unknown" loses the answer of a COMMIT, once, whether it happened or not.
     """
 
     inner: DatabaseManager
@@ -49,7 +49,7 @@ class Breaking:
 
     def transaction(self, work: Callable[[Connection], T], *, name: str, **options: Any) -> T:
         def breaking(conn: Connection) -> T:
-            if self.how == "crash":
+            if self.how == "crash" and name in ("intent-place", "fill-record"):
                 event.listen(conn, "before_cursor_execute", lambda *args: self._point(f"{name}: {args[2][:60]}"))
             result = work(conn)
             self._point(f"{name}: before COMMIT")
@@ -72,12 +72,13 @@ class Clock:
     """The time as the bot sees it."""
 
     at: datetime = START
+    step_s: int = 2
 
     def __call__(self) -> datetime:
         return self.at
 
     def next_candle(self) -> None:
-        self.at += timedelta(seconds=2)
+        self.at += timedelta(seconds=self.step_s)
 
 
 def make_bot(

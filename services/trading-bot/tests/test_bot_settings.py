@@ -18,7 +18,7 @@ def test_every_setting_is_described_and_the_defaults_fit() -> None:
         ({"bot_lease_renew_s": 12.5}, "must be less than BOT_LEASE_TTL_S"),
         ({"bot_symbol": "btc usdt"}, "bot_symbol"),
         ({"bot_initial_balance": "0"}, "bot_initial_balance"),
-        ({"bot_position_fraction": "1.01"}, "bot_position_fraction"),
+        ({"bot_position_fraction": "0.91"}, "bot_position_fraction"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(changes: dict[str, object], said: str) -> None:

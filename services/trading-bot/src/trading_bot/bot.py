@@ -169,14 +169,11 @@ class Bot:
         """See that the schema is the one this code knows. Only a local SQLite file is ours to migrate."""
         if self._local_file is not None:
             migrate.upgrade(self._local_file)
-        health = self._manager.health()
-        if not health.ok:
-            raise SwitchyardError(
-                "BOT-004",
-                f"the database is not ready: {health.reason}",
-                why="The bot waits and looks again; it never migrates a server's schema. Nothing was changed.",
-                fix="switchyard db prepare (makes the roles and migrates), or start the database",
-            )
+        revision = self._manager.read(
+            migrate.current_revision, name="schema-revision", deadline_s=CALL_DEADLINE_S, retry=False
+        )
+        if problem := migrate.revision_problem(revision):
+            raise problem
         self._schema_seen = True
 
     def _lead(self) -> bool:

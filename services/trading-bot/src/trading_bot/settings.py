@@ -30,7 +30,10 @@ class BotSettings(BaseSettings):
     bot_fast_window_candles: int = Field(default=3, ge=1, le=1_000, description="candles in the fast moving average")
     bot_slow_window_candles: int = Field(default=8, ge=2, le=5_000, description="candles in the slow moving average")
     bot_position_fraction: Decimal = Field(
-        default=Decimal("0.5"), gt=0, le=1, description="share of the balance that one position takes"
+        default=Decimal("0.5"),
+        gt=0,
+        le=Decimal("0.9"),
+        description="share of the balance that one position takes; slippage and fees come on top",
     )
     bot_fee_rate: Decimal = Field(
         default=Decimal("0.0004"), ge=0, le=Decimal("0.1"), description="paper fee as a share of the traded value"

@@ -1,0 +1,49 @@
+"""``trading-bot run`` with a strategy that trades at every candle, so that a test need not wait for the market.
+
+Where there is a file ``pause`` in its folder, it is removed and the process stops itself (SIGSTOP) at the worst
+moment: an intent is committed, and its fill is about to be recorded.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trading_bot import service
+from trading_bot.broker import PaperBroker
+from trading_bot.feed import Candle
+from trading_bot.orders import Intent, VenueFill
+from trading_bot.strategy import Decision
+
+
+class EveryCandle:
+    name = "EveryCandle"
+    warmup = 1
+
+    def decide(self, candles: Sequence[Candle]) -> Decision:
+        return Decision("LONG" if candles[-1].index % 2 else "FLAT", "every candle")
+
+    def config(self) -> dict[str, Any]:
+        return {}
+
+
+class PausingBroker(PaperBroker):
+    def execute(self, intent: Intent) -> VenueFill:
+        pause = Path("pause")
+        if pause.exists():
+            pause.unlink()
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return super().execute(intent)
+
+
+if __name__ == "__main__":
+    service.MovingAverageCross = lambda **_: EveryCandle()  # pyright: ignore[reportPrivateImportUsage]
+    service.PaperBroker = PausingBroker  # pyright: ignore[reportPrivateImportUsage]
+    sys.argv[1:] = ["run"]
+    from trading_bot.cli import main
+
+    main()
