@@ -21,8 +21,9 @@ from switchyard.targets.compose import ComposeTarget, client, images
 from switchyard.targets.compose.client import Compose, Container, complain, containers, detail, last_words
 from switchyard.targets.compose.target import service_status
 from tradedb.errors import SwitchyardError
+from tradedb.migrate import head_revision
 
-RUNNING = Container("dashboard", "running", "healthy", 0, {8080: 25000})
+RUNNING = Container("id-of-dashboard", "dashboard", "running", "healthy", 0, {8080: 25000})
 # plays docker: notes its arguments, answers by the first scenario whose words it was given
 DOCKER = """#!{python}
 import json, os, sys
@@ -72,15 +73,27 @@ class FakeDocker:
         self.answers.insert(0, (list(words), code, out, err))
         self.write()
 
-    def states(self, **services: str) -> None:
-        """Let ``ps`` list services: ``trading_bot="running healthy"``, ``ops="exited 0"``."""
+    def containers(self, *found: Container) -> None:
+        """Let these be the project's containers."""
         lines: list[str] = []
+        for each in found:
+            ports = {f"{port}/tcp": [{"HostPort": str(place)}] for port, place in each.published.items()}
+            facts = {"id": each.id, "service": each.service, "state": each.state, "health": each.health}
+            lines.append(json.dumps(facts | {"exit_code": each.exit_code, "ports": ports}))
+        self.answer("ps", "--all", out="\n".join(each.id for each in found))
+        self.answer("inspect", client.FACTS, out="\n".join(lines))
+
+    def states(self, **services: str) -> None:
+        """Let there be ``trading_bot="running healthy"``, ``ops="exited 0"`` and so on."""
+        found: list[Container] = []
         for name, words in services.items():
             state, _, more = words.partition(" ")
-            exited = state in ("exited", "restarting")
-            entry = {"Service": name.replace("_", "-"), "State": state, "Health": "" if exited else more}
-            lines.append(json.dumps(entry | {"ExitCode": int(more or 0) if exited else 0, "Publishers": []}))
-        self.answer("ps", "json", out="\n".join(lines))
+            ended = state in ("exited", "restarting")
+            service = name.replace("_", "-")
+            found.append(
+                Container(f"id-of-{service}", service, state, "" if ended else more, int(more) if ended else 0, {})
+            )
+        self.containers(*found)
 
     def calls(self) -> list[list[str]]:
         """What was asked of Compose, without the words that every call has; questions left out."""
@@ -89,7 +102,7 @@ class FakeDocker:
             words, _ = json.loads(line)
             if words[0] == "compose" and "--project-name" in words:
                 asked = words[words.index("--project-name") + 2 :]
-                if asked[0] not in ("ps", "config", "logs"):
+                if asked[0] != "logs":
                     found.append(asked)
         return found
 
@@ -204,9 +217,10 @@ def test_restart_waits_and_ops_is_run_again(checkout: Checkout, docker: FakeDock
 
 
 def test_running_is_false_without_settings_or_engine(checkout: Checkout, docker: FakeDocker) -> None:
-    docker.answer("ps", "--quiet", out="abc\n")
     assert ComposeTarget(checkout).running()
-    docker.answer("ps", "--quiet", code=1, err="Cannot connect to the Docker daemon")
+    docker.states(postgres="exited 0")
+    assert not ComposeTarget(checkout).running()
+    docker.answer("ps", "--all", code=1, err="Cannot connect to the Docker daemon")
     assert not ComposeTarget(checkout).running()
     checkout.env_file.unlink()
     assert not ComposeTarget(checkout).running()
@@ -230,8 +244,7 @@ def test_a_url_is_private_and_says_how_to_open_the_door(
 def test_a_url_is_on_loopback_while_the_port_is_published(
     checkout: Checkout, docker: FakeDocker, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    entry = {"Service": "postgres", "State": "running", "Health": "healthy", "ExitCode": 0}
-    docker.answer("ps", "json", out=json.dumps(entry | {"Publishers": [{"TargetPort": 5432, "PublishedPort": 25432}]}))
+    docker.containers(replace(RUNNING, service="postgres", published={5432: 25432}))
     assert "@127.0.0.1:25432/railway?sslmode=require" in ComposeTarget(checkout).database_url("admin")
     assert capsys.readouterr().err == ""
 
@@ -371,7 +384,7 @@ def test_a_command_that_hangs_is_ended(compose: Compose, tmp_path: Path, monkeyp
     (folder / "docker").write_text("#!/bin/sh\n/bin/sleep 30 &\nwait\n")  # a child holds the pipe, as the plugin does
     (folder / "docker").chmod(0o755)
     monkeypatch.setenv("PATH", str(folder), prepend=":")
-    for act in (lambda: compose.ask("ps", timeout_s=0.5), lambda: compose.stream(Step("x"), "up", timeout_s=0.5)):
+    for act in (lambda: compose.ask("logs", timeout_s=0.5), lambda: compose.stream(Step("x"), "up", timeout_s=0.5)):
         with pytest.raises(SwitchyardError, match="COMPOSE-009") as caught:
             act()
         assert caught.value.exit_code == 69
@@ -420,15 +433,18 @@ def test_last_words_are_the_error_or_the_last_lines() -> None:
     assert last_words([]) == "nothing"
 
 
-def test_ps_is_read_line_by_line() -> None:
-    listing = (
-        'time="…" level=warning msg="the engine says something"\n'
-        '{"Service":"postgres","State":"running","Health":"healthy","ExitCode":0,"Publishers":[{"TargetPort":5432,"PublishedPort":0}]}\n'
-        '{"Service":"dashboard","State":"running","Health":"healthy","ExitCode":0,"Publishers":[{"TargetPort":8080,"PublishedPort":25000}]}\n'
+def test_what_inspect_prints_is_read_line_by_line() -> None:
+    facts = (
+        '{"id":"1","service":"postgres","state":"running","exit_code":0,"health":"healthy","ports":{"5432/tcp":null}}\n'
+        '{"id":"2","service":"ops","state":"exited","exit_code":1,"health":"","ports":{}}\n'
+        '{"id":"3","service":"dashboard","state":"running","exit_code":0,"health":"starting",'
+        '"ports":{"8080/tcp":[{"HostIp":"127.0.0.1","HostPort":"25000"}]}}\n'
     )
-    found = containers(listing)
-    assert found["postgres"].published == {}
-    assert found["dashboard"] == RUNNING
+    assert containers(facts) == {
+        "postgres": Container("1", "postgres", "running", "healthy", 0, {}),
+        "ops": Container("2", "ops", "exited", "", 1, {}),
+        "dashboard": Container("3", "dashboard", "running", "starting", 0, {8080: 25000}),
+    }
     assert containers("") == {}
 
 
@@ -451,11 +467,17 @@ def test_a_status_line_is_what_the_engine_says(container: Container | None, stat
 
 
 def test_status_never_raises_because_something_is_away(checkout: Checkout, docker: FakeDocker) -> None:
+    docker.answer("exec", out="18.6|7711065425817272354\n", code=1, err="relation does not exist")
+    database = ComposeTarget(checkout).status().database
+    assert (database.server_version, database.system_identifier) == ("18.6", "7711065425817272354")
+    assert (database.revision, database.head) == (None, head_revision())
+    docker.answer("exec", out="18.6|7711065425817272354\n0002\n")
+    assert ComposeTarget(checkout).status().database.revision == "0002"
     docker.answer("exec", code=1, err="the database system is starting up")
     status = ComposeTarget(checkout).status()
     assert [service.healthy for service in status.services] == [True, True, True]
     assert (status.database.host, status.database.system_identifier) == ("postgres.railway.internal", None)
-    docker.answer("ps", "json", code=1, err="Cannot connect to the Docker daemon")
+    docker.answer("ps", "--all", code=1, err="Cannot connect to the Docker daemon")
     assert [service.state for service in ComposeTarget(checkout).status().services] == ["stopped"] * 3
 
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from tradedb.errors import EXIT_CONFIG, EXIT_FAILED, EXIT_UNREACHABLE, SwitchyardError
 
@@ -32,9 +32,18 @@ SHOWN_LINES = 6  # in an error
 DETAIL_WIDTH = 90
 
 
+# what is asked of ``docker inspect`` for each container: one JSON object a line
+FACTS = (
+    '{"id":{{json .Id}},"service":{{json (index .Config.Labels "com.docker.compose.service")}},'
+    '"state":{{json .State.Status}},"exit_code":{{.State.ExitCode}},'
+    '"health":{{if .State.Health}}{{json .State.Health.Status}}{{else}}""{{end}},'
+    '"ports":{{json .NetworkSettings.Ports}}}'
+)
+
+
 @dataclass(frozen=True)
 class Container:
-    """What ``docker compose ps`` says of one service.
+    """What the engine says of one service's container.
 
     Args:
         state: the engine's word: running, exited, restarting, paused, created, dead.
@@ -43,6 +52,7 @@ class Container:
         published: the host port of each published container port.
     """
 
+    id: str
     service: str
     state: str
     health: str
@@ -55,21 +65,17 @@ class Container:
         return self.state == "running" and self.health in ("healthy", "")
 
 
-def containers(listing: str) -> dict[str, Container]:
-    """Return what ``docker compose ps --format json`` printed (one object a line), by service."""
+def containers(facts: str) -> dict[str, Container]:
+    """Return what ``docker inspect --format FACTS`` printed, by service."""
     found: dict[str, Container] = {}
-    for line in listing.splitlines():
-        if not line.startswith("{"):
-            continue
-        entry: dict[str, Any] = json.loads(line)
+    for entry in map(json.loads, facts.splitlines()):
         published = {
-            int(port["TargetPort"]): int(port["PublishedPort"])
-            for port in entry.get("Publishers") or []
-            if port.get("PublishedPort")
+            int(port.partition("/")[0]): int(places[0]["HostPort"])
+            for port, places in (entry["ports"] or {}).items()
+            if places
         }
-        name = str(entry["Service"])
-        found[name] = Container(
-            name, str(entry["State"]), str(entry.get("Health", "")), int(entry.get("ExitCode", 0)), published
+        found[entry["service"]] = Container(
+            entry["id"], entry["service"], entry["state"], entry["health"], entry["exit_code"], published
         )
     return found
 
@@ -127,6 +133,13 @@ class Compose:
             complain(f"docker compose {args[0]}", done.stderr.splitlines() or done.stdout.splitlines())
         return done.stdout
 
+    def docker(self, *args: str, timeout_s: float = ASK_TIMEOUT_S) -> str:
+        """Return the stdout of the plain docker client. Raises: SwitchyardError: see `complain`."""
+        done = run(["docker", *args], self.environment(), timeout_s)
+        if done.returncode != 0:
+            complain(f"docker {args[0]}", done.stderr.splitlines())
+        return done.stdout
+
     def stream(self, step: Step, *args: str, timeout_s: float) -> None:
         """Run it with its newest line as the step's detail, so that it never hangs silently.
 
@@ -170,8 +183,14 @@ class Compose:
     # ---- questions
 
     def containers(self) -> dict[str, Container]:
-        """Return every container of the project, running or not, by service."""
-        return containers(self.ask("ps", "--all", "--format", "json"))
+        """Return every container of the project, running or not, by service.
+
+        Asked of the engine itself: ``docker compose ps`` knows the same and costs three times as much.
+        """
+        labels = (f"project={self.project}", "oneoff=False")
+        filters = [word for label in labels for word in ("--filter", f"label=com.docker.compose.{label}")]
+        ids = self.docker("ps", "--all", "--quiet", "--no-trunc", *filters).split()
+        return containers(self.docker("inspect", "--format", FACTS, *ids)) if ids else {}
 
     def last_lines(self, service: str) -> list[str]:
         """Return the newest log lines of a service; none when it has no container."""

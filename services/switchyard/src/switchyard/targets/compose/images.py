@@ -25,6 +25,7 @@ DOCKERFILES = {
 }
 BUILD_TIMEOUT_S = 1800  # downloads over a slow line
 PULL_TIMEOUT_S = 1800
+IMAGE = re.compile(r"^ +image: (\S+)", re.MULTILINE)  # the one image that we do not build
 COPIED = re.compile(r"^COPY (?!--from)(\S+) \S+$", re.MULTILINE)
 
 
@@ -90,13 +91,9 @@ def pull_missing(report: Progress, compose: Compose) -> None:
 
     Raises: SwitchyardError: COMPOSE-002, no registry gave it.
     """
-    image = compose.ask("config", "--images", "postgres").split()[0]
-    if (
-        run(
-            ["docker", "image", "inspect", "--format", "{{.Id}}", image], compose.environment(), ASK_TIMEOUT_S
-        ).returncode
-        == 0
-    ):
+    [image] = IMAGE.findall((compose.root / "docker-compose.yml").read_text())
+    found = run(["docker", "image", "inspect", "--format", "{{.Id}}", image], compose.environment(), ASK_TIMEOUT_S)
+    if found.returncode == 0:
         return
     with report.step(f"download {image}") as step:
         compose.stream(step, "pull", "postgres", timeout_s=PULL_TIMEOUT_S)

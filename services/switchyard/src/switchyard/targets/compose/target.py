@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from tradedb.errors import EXIT_CONFIG, EXIT_FAILED, EXIT_UNREACHABLE, SwitchyardError
@@ -13,7 +13,7 @@ from switchyard import env_file, ports
 from switchyard.output import Progress
 from switchyard.targets import ROLE_LOGIN, SERVICES, DatabaseStatus, ServiceStatus, StackStatus
 from switchyard.targets.compose import images
-from switchyard.targets.compose.client import STOP_TIMEOUT_S, Compose, Container, last_words
+from switchyard.targets.compose.client import ASK_TIMEOUT_S, STOP_TIMEOUT_S, Compose, Container, last_words, run
 from switchyard.targets.compose.snapshot import mounted_snapshots
 
 if TYPE_CHECKING:
@@ -33,9 +33,10 @@ START_TIMEOUT_S = 120  # the engine's part of a start
 READY_TIMEOUT_S = 120
 POLL_S = 0.2
 PSQL = ("psql", "--username=postgres", "--dbname=railway")
-FACTS = """SELECT json_build_object('server_version', current_setting('server_version'),
- 'system_identifier', (SELECT system_identifier::text FROM pg_control_system()),
- 'migrated', to_regclass('public.alembic_version') IS NOT NULL)"""
+DATABASE_FACTS = "SELECT current_setting('server_version'), system_identifier FROM pg_control_system()"
+REVISION = (
+    "SELECT version_num FROM public.alembic_version"  # fails, after the facts are printed, before the first migration
+)
 
 
 class ComposeTarget:
@@ -51,7 +52,7 @@ class ComposeTarget:
     def running(self) -> bool:
         """Return whether any container of the project runs."""
         try:
-            return bool(self._compose().attempt("ps", "--quiet").stdout.strip())
+            return any(_runs(container) for container in self._compose().containers().values())
         except SwitchyardError:
             return False
 
@@ -198,22 +199,21 @@ class ComposeTarget:
     def _database(self, compose: Compose, postgres: Container | None) -> DatabaseStatus:
         """Return the facts of the database, asked on its own socket."""
         where = DatabaseStatus(host=PRIVATE_HOST, port=POSTGRES_PORT)
-        if not _runs(postgres):
+        if postgres is None or not _runs(postgres):
             return where
-        quiet = ("--no-psqlrc", "--tuples-only", "--no-align")
+        words = ("--no-psqlrc", "--tuples-only", "--no-align", "--command", DATABASE_FACTS, "--command", REVISION)
         try:
-            said = compose.ask("exec", "-T", "postgres", *PSQL, *quiet, "--command", FACTS)
-            facts = json.loads(said)
-            revision = None
-            if facts["migrated"]:
-                query = "SELECT version_num FROM public.alembic_version"
-                revision = compose.ask("exec", "-T", "postgres", *PSQL, *quiet, "--command", query).strip() or None
-        except (SwitchyardError, ValueError):
+            done = run(["docker", "exec", postgres.id, *PSQL, *words], compose.environment(), ASK_TIMEOUT_S)
+        except SwitchyardError:  # paused
+            return where
+        first, _, revision = done.stdout.strip().partition("\n")
+        version, bar, identifier = first.partition("|")
+        if not bar:
             return where
         from switchyard.targets.status import head
 
-        return DatabaseStatus(
-            PRIVATE_HOST, POSTGRES_PORT, facts["server_version"], facts["system_identifier"], revision, head()
+        return replace(
+            where, server_version=version, system_identifier=identifier, revision=revision or None, head=head()
         )
 
     def _require_container(self, compose: Compose, service: str) -> None:
