@@ -78,8 +78,9 @@ class FakeDocker:
         lines: list[str] = []
         for each in found:
             ports = {f"{port}/tcp": [{"HostPort": str(place)}] for port, place in each.published.items()}
-            facts = {"id": each.id, "service": each.service, "state": each.state, "health": each.health}
-            lines.append(json.dumps(facts | {"exit_code": each.exit_code, "ports": ports}))
+            state: dict[str, Any] = {"Status": each.state, "ExitCode": each.exit_code}
+            state |= {"Health": {"Status": each.health}} if each.health else {}
+            lines.append(json.dumps({"id": each.id, "service": each.service, "state": state, "ports": ports}))
         self.answer("ps", "--all", out="\n".join(each.id for each in found))
         self.answer("inspect", client.FACTS, out="\n".join(lines))
 
@@ -435,9 +436,10 @@ def test_last_words_are_the_error_or_the_last_lines() -> None:
 
 def test_what_inspect_prints_is_read_line_by_line() -> None:
     facts = (
-        '{"id":"1","service":"postgres","state":"running","exit_code":0,"health":"healthy","ports":{"5432/tcp":null}}\n'
-        '{"id":"2","service":"ops","state":"exited","exit_code":1,"health":"","ports":{}}\n'
-        '{"id":"3","service":"dashboard","state":"running","exit_code":0,"health":"starting",'
+        '{"id":"1","service":"postgres","state":{"Status":"running","ExitCode":0,"Health":{"Status":"healthy"}},'
+        '"ports":{"5432/tcp":null}}\n'
+        '{"id":"2","service":"ops","state":{"Status":"exited","ExitCode":1},"ports":{}}\n'
+        '{"id":"3","service":"dashboard","state":{"Status":"running","ExitCode":0,"Health":{"Status":"starting"}},'
         '"ports":{"8080/tcp":[{"HostIp":"127.0.0.1","HostPort":"25000"}]}}\n'
     )
     assert containers(facts) == {

@@ -35,9 +35,7 @@ DETAIL_WIDTH = 90
 # what is asked of ``docker inspect`` for each container: one JSON object a line
 FACTS = (
     '{"id":{{json .Id}},"service":{{json (index .Config.Labels "com.docker.compose.service")}},'
-    '"state":{{json .State.Status}},"exit_code":{{.State.ExitCode}},'
-    '"health":{{if .State.Health}}{{json .State.Health.Status}}{{else}}""{{end}},'
-    '"ports":{{json .NetworkSettings.Ports}}}'
+    '"state":{{json .State}},"ports":{{json .NetworkSettings.Ports}}}'
 )
 
 
@@ -74,9 +72,10 @@ def containers(facts: str) -> dict[str, Container]:
             for port, places in (entry["ports"] or {}).items()
             if places
         }
-        found[entry["service"]] = Container(
-            entry["id"], entry["service"], entry["state"], entry["health"], entry["exit_code"], published
-        )
+        state = entry["state"]
+        health = (state.get("Health") or {}).get("Status", "")
+        service = entry["service"]
+        found[service] = Container(entry["id"], service, state["Status"], health, state["ExitCode"], published)
     return found
 
 
