@@ -276,12 +276,12 @@ def config_show(service: str, as_json: bool) -> int:
     return stack.config_show(service, as_json=as_json)
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line and end the process with its exit code."""
+def main(args: Sequence[str] | None = None, *, command: click.Command = cli, name: str = "switchyard") -> None:
+    """Run the command line (or the one `command` that a script stands for) and end the process with its exit code."""
     arguments = list(sys.argv[1:] if args is None else args)
     as_json = "--json" in arguments
     try:
-        code = cli.main(args=arguments, prog_name="switchyard", standalone_mode=False)
+        code = command.main(args=arguments, prog_name=name, standalone_mode=False)
     except SwitchyardError as error:
         from switchyard.output import print_error
 

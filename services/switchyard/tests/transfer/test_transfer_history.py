@@ -1,4 +1,4 @@
-"""The owner's first run: a bot's history, copied into the tables of our stack. Nothing here knows how the copy works."""
+"""The owner's first run: a bot's history, copied into our stack's tables. Nothing here knows how the copy works."""
 
 from __future__ import annotations
 
@@ -43,9 +43,8 @@ def test_every_value_of_every_row_is_in_postgres(history: Path, stack_database: 
         for table in LEGACY:
             rows = source.execute(f"SELECT * FROM {table} ORDER BY id").fetchall()
             columns = rows[0].keys() if rows else ["id"]
-            cursor.execute(
-                f"SELECT {', '.join(f'{name}::text, pg_typeof({name})::text' for name in columns)} FROM {table} ORDER BY {table}.id"
-            )
+            wanted = ", ".join(f"{name}::text, pg_typeof({name})::text" for name in columns)
+            cursor.execute(f"SELECT {wanted} FROM {table} ORDER BY {table}.id")
             copied = cursor.fetchall()
             assert len(copied) == len(rows), table
             for row, there in zip(rows, copied, strict=True):

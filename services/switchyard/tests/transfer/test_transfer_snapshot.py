@@ -228,7 +228,7 @@ def test_a_file_in_a_folder_where_we_may_not_write(place: Path, mode: str) -> No
             capture_output=True, text=True, check=False, timeout=60, env={**os.environ, "TMPDIR": f"{folder}/tmp"},
         )  # fmt: skip
         assert done.stdout == "1\n", done.stderr
-        assert sorted(os.listdir(folder)) == ["bot.db", "tmp"]
+        assert sorted(path.name for path in Path(folder).iterdir()) == ["bot.db", "tmp"]
 
 
 def test_a_missing_file(place: Path) -> None:
@@ -316,7 +316,7 @@ def test_a_file_that_ends_in_its_header(place: Path) -> None:
 
 def test_no_room_for_the_snapshot(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = damaged(place)
-    monkeypatch.setattr(snapshots.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
     error = refused(path)
     assert error.code == "COPY-008"
     assert "TMPDIR" in error.fix

@@ -53,7 +53,8 @@ def test_columns_that_do_not_fit(database: ThrowawayDatabase, source: Path) -> N
 
 def test_what_the_source_lacks_is_filled_and_said(database: ThrowawayDatabase, source: Path) -> None:
     database.execute(
-        "CREATE TABLE t (id bigint PRIMARY KEY, v text, d text NOT NULL DEFAULT 'new', n text, number bigint GENERATED ALWAYS AS IDENTITY)"
+        "CREATE TABLE t (id bigint PRIMARY KEY, v text, d text NOT NULL DEFAULT 'new', n text, "
+        "number bigint GENERATED ALWAYS AS IDENTITY)"
     )
     report = run_copy(source, database)
     assert report.plan.tables[0].absent == {"d": "its default 'new'::text", "n": "NULL", "number": "its identity"}
@@ -136,7 +137,9 @@ def test_children_come_after_parents_whatever_the_names(database: ThrowawayDatab
     database.execute("CREATE TABLE a (id bigint PRIMARY KEY, m bigint REFERENCES m)")
     source = sqlite_file(
         tmp_path / "s.db",
-        *(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, ref)" .replace("ref", ref) for name, ref in (("a", "m"), ("m", "z"), ("z", "up"))),
+        "CREATE TABLE a (id INTEGER PRIMARY KEY, m)",
+        "CREATE TABLE m (id INTEGER PRIMARY KEY, z)",
+        "CREATE TABLE z (id INTEGER PRIMARY KEY, up)",
         rows={"z": [(1, 2), (2, None)], "m": [(1, 1)], "a": [(1, 1)]},
     )  # fmt: skip
     assert [table.name for table in run_copy(source, database).tables] == ["z", "m", "a"]

@@ -1,4 +1,4 @@
-"""Deliberate defects of the writer: the verification catches each before the commit, and nothing is left in the target."""
+"""Deliberate defects of the writer: the verification catches each before the commit; nothing is left in the target."""
 
 from __future__ import annotations
 
@@ -177,7 +177,8 @@ def test_forgotten_sequences_are_caught(
 
 def test_a_trigger_that_changes_rows_is_caught(twin: Path, stack_database: ThrowawayDatabase) -> None:
     stack_database.execute(
-        "CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.symbol := lower(NEW.symbol); RETURN NEW; END $$"
+        "CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN NEW.symbol := lower(NEW.symbol); RETURN NEW; END $$"
     )
     stack_database.execute("CREATE TRIGGER meddle BEFORE INSERT ON trades FOR EACH ROW EXECUTE FUNCTION meddle()")
     assert "trades" in refused_and_undone(twin, stack_database).what
@@ -185,7 +186,8 @@ def test_a_trigger_that_changes_rows_is_caught(twin: Path, stack_database: Throw
 
 def test_a_trigger_that_swallows_rows_is_caught(twin: Path, stack_database: ThrowawayDatabase) -> None:
     stack_database.execute(
-        "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.id = 300 THEN RETURN NULL; END IF; RETURN NEW; END $$"
+        "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN IF NEW.id = 300 THEN RETURN NULL; END IF; RETURN NEW; END $$"
     )
     stack_database.execute(
         "CREATE TRIGGER swallow BEFORE INSERT ON system_events FOR EACH ROW EXECUTE FUNCTION swallow()"

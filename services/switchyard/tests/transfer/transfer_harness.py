@@ -20,56 +20,63 @@ REAL_FILES = [path for path in (REAL_FOLDER / "bot.db", REAL_FOLDER / "dashboard
 LEGACY = {
     "trading_sessions": (
         79,
-        """id INTEGER NOT NULL, session_name VARCHAR(100), start_time DATETIME NOT NULL, end_time DATETIME, is_active BOOLEAN,
-        mode VARCHAR(8) NOT NULL, initial_balance FLOAT NOT NULL, final_balance FLOAT, strategy_name VARCHAR(100) NOT NULL,
-        strategy_config JSON, symbol VARCHAR(20) NOT NULL, timeframe VARCHAR(10) NOT NULL, exchange VARCHAR(50),
-        total_pnl FLOAT, total_trades INTEGER, win_rate FLOAT, max_drawdown FLOAT, created_at DATETIME,
-        updated_at DATETIME, PRIMARY KEY (id)""",
+        """id INTEGER NOT NULL, session_name VARCHAR(100), start_time DATETIME NOT NULL, end_time DATETIME,
+        is_active BOOLEAN, mode VARCHAR(8) NOT NULL, initial_balance FLOAT NOT NULL, final_balance
+        FLOAT, strategy_name VARCHAR(100) NOT NULL, strategy_config JSON, symbol VARCHAR(20) NOT
+        NULL, timeframe VARCHAR(10) NOT NULL, exchange VARCHAR(50), total_pnl FLOAT, total_trades
+        INTEGER, win_rate FLOAT, max_drawdown FLOAT, created_at DATETIME, updated_at DATETIME,
+        PRIMARY KEY (id)""",
     ),
     "trades": (
         2096,
-        """id INTEGER NOT NULL, symbol VARCHAR(20) NOT NULL, side VARCHAR(5) NOT NULL, source VARCHAR(8) NOT NULL,
-        entry_price FLOAT NOT NULL, exit_price FLOAT NOT NULL, size FLOAT NOT NULL, quantity FLOAT, entry_time DATETIME
-        NOT NULL, exit_time DATETIME NOT NULL, pnl FLOAT NOT NULL, pnl_percent FLOAT NOT NULL, commission FLOAT,
-        stop_loss FLOAT, take_profit FLOAT, exit_reason VARCHAR(100), strategy_name VARCHAR(100) NOT NULL,
-        strategy_config JSON, confidence_score FLOAT, order_id VARCHAR(100), exchange VARCHAR(50), timeframe VARCHAR(10),
-        position_id INTEGER REFERENCES positions (id), session_id INTEGER REFERENCES trading_sessions (id),
-        created_at DATETIME, updated_at DATETIME, PRIMARY KEY (id), UNIQUE (order_id)""",
+        """id INTEGER NOT NULL, symbol VARCHAR(20) NOT NULL, side VARCHAR(5) NOT NULL, source VARCHAR(8) NOT
+        NULL, entry_price FLOAT NOT NULL, exit_price FLOAT NOT NULL, size FLOAT NOT NULL, quantity
+        FLOAT, entry_time DATETIME NOT NULL, exit_time DATETIME NOT NULL, pnl FLOAT NOT NULL,
+        pnl_percent FLOAT NOT NULL, commission FLOAT, stop_loss FLOAT, take_profit FLOAT,
+        exit_reason VARCHAR(100), strategy_name VARCHAR(100) NOT NULL, strategy_config JSON,
+        confidence_score FLOAT, order_id VARCHAR(100), exchange VARCHAR(50), timeframe VARCHAR(10),
+        position_id INTEGER REFERENCES positions (id), session_id INTEGER REFERENCES
+        trading_sessions (id), created_at DATETIME, updated_at DATETIME, PRIMARY KEY (id), UNIQUE
+        (order_id)""",
     ),
     "positions": (
         98,
-        """id INTEGER NOT NULL, symbol VARCHAR(20) NOT NULL, side VARCHAR(5) NOT NULL, status VARCHAR(9) NOT NULL,
-        entry_price FLOAT NOT NULL, size FLOAT NOT NULL, quantity FLOAT, stop_loss FLOAT, take_profit FLOAT, trailing_stop
-        BOOLEAN, entry_time DATETIME NOT NULL, last_update DATETIME, current_price FLOAT, unrealized_pnl FLOAT,
-        unrealized_pnl_percent FLOAT, strategy_name VARCHAR(100) NOT NULL, confidence_score FLOAT, order_id VARCHAR(100),
-        exchange VARCHAR(50), session_id INTEGER REFERENCES trading_sessions (id), created_at DATETIME, updated_at DATETIME,
-        PRIMARY KEY (id), UNIQUE (order_id)""",
+        """id INTEGER NOT NULL, symbol VARCHAR(20) NOT NULL, side VARCHAR(5) NOT NULL, status VARCHAR(9) NOT
+        NULL, entry_price FLOAT NOT NULL, size FLOAT NOT NULL, quantity FLOAT, stop_loss FLOAT,
+        take_profit FLOAT, trailing_stop BOOLEAN, entry_time DATETIME NOT NULL, last_update
+        DATETIME, current_price FLOAT, unrealized_pnl FLOAT, unrealized_pnl_percent FLOAT,
+        strategy_name VARCHAR(100) NOT NULL, confidence_score FLOAT, order_id VARCHAR(100), exchange
+        VARCHAR(50), session_id INTEGER REFERENCES trading_sessions (id), created_at DATETIME,
+        updated_at DATETIME, PRIMARY KEY (id), UNIQUE (order_id)""",
     ),
     "account_history": (
         59,
-        """id INTEGER NOT NULL, timestamp DATETIME NOT NULL, balance FLOAT NOT NULL, equity FLOAT NOT NULL, margin_used FLOAT,
-        margin_available FLOAT, total_pnl FLOAT, daily_pnl FLOAT, drawdown FLOAT, open_positions INTEGER, total_exposure
-        FLOAT, session_id INTEGER REFERENCES trading_sessions (id), created_at DATETIME, PRIMARY KEY (id)""",
+        """id INTEGER NOT NULL, timestamp DATETIME NOT NULL, balance FLOAT NOT NULL, equity FLOAT NOT NULL,
+        margin_used FLOAT, margin_available FLOAT, total_pnl FLOAT, daily_pnl FLOAT, drawdown FLOAT,
+        open_positions INTEGER, total_exposure FLOAT, session_id INTEGER REFERENCES trading_sessions
+        (id), created_at DATETIME, PRIMARY KEY (id)""",
     ),
     "performance_metrics": (
         49,
-        """id INTEGER NOT NULL, period VARCHAR(20) NOT NULL, period_start DATETIME NOT NULL, period_end DATETIME NOT NULL,
-        total_trades INTEGER, win_rate FLOAT, total_return FLOAT, max_drawdown_duration INTEGER, sharpe_ratio FLOAT,
-        profit_factor FLOAT, strategy_breakdown JSON, session_id INTEGER REFERENCES trading_sessions (id),
-        created_at DATETIME, updated_at DATETIME, PRIMARY KEY (id), UNIQUE (period, period_start, session_id)""",
+        """id INTEGER NOT NULL, period VARCHAR(20) NOT NULL, period_start DATETIME NOT NULL, period_end
+        DATETIME NOT NULL, total_trades INTEGER, win_rate FLOAT, total_return FLOAT,
+        max_drawdown_duration INTEGER, sharpe_ratio FLOAT, profit_factor FLOAT, strategy_breakdown
+        JSON, session_id INTEGER REFERENCES trading_sessions (id), created_at DATETIME, updated_at
+        DATETIME, PRIMARY KEY (id), UNIQUE (period, period_start, session_id)""",
     ),
     "system_events": (
         557,
-        """id INTEGER NOT NULL, timestamp DATETIME NOT NULL, event_type VARCHAR(15) NOT NULL, severity VARCHAR(20),
-        message TEXT NOT NULL, details JSON, component VARCHAR(100), error_code VARCHAR(50), stack_trace TEXT,
-        alert_sent BOOLEAN, alert_method VARCHAR(50), session_id INTEGER REFERENCES trading_sessions (id),
-        created_at DATETIME, PRIMARY KEY (id)""",
+        """id INTEGER NOT NULL, timestamp DATETIME NOT NULL, event_type VARCHAR(15) NOT NULL, severity
+        VARCHAR(20), message TEXT NOT NULL, details JSON, component VARCHAR(100), error_code
+        VARCHAR(50), stack_trace TEXT, alert_sent BOOLEAN, alert_method VARCHAR(50), session_id
+        INTEGER REFERENCES trading_sessions (id), created_at DATETIME, PRIMARY KEY (id)""",
     ),
     "strategy_executions": (
         0,
-        """id INTEGER NOT NULL, timestamp DATETIME NOT NULL, strategy_name VARCHAR(100) NOT NULL, symbol VARCHAR(20) NOT NULL,
-        indicators JSON, price FLOAT, session_id INTEGER REFERENCES trading_sessions (id),
-        trade_id INTEGER REFERENCES trades (id), created_at DATETIME, PRIMARY KEY (id)""",
+        """id INTEGER NOT NULL, timestamp DATETIME NOT NULL, strategy_name VARCHAR(100) NOT NULL, symbol
+        VARCHAR(20) NOT NULL, indicators JSON, price FLOAT, session_id INTEGER REFERENCES
+        trading_sessions (id), trade_id INTEGER REFERENCES trades (id), created_at DATETIME, PRIMARY
+        KEY (id)""",
     ),
 }
 TEXTS = (

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from switchyard.output import Progress
-    from switchyard.targets import SourceArg
+    from switchyard.targets import SourceArg as SourceArg  # archive_cli takes it from here
     from switchyard.transfer.plan import Plan
 
 _TERMINATED = 128 + signal.SIGTERM
@@ -129,12 +129,17 @@ def parse_source(value: str) -> SourceArg:
 
     Raises: click.BadParameter.
     """
-    from switchyard.targets import SourceArg
-
     label, equals, path = value.partition("=")
     if not equals or not label.strip() or not path:
         raise click.BadParameter(f"{value!r} is not LABEL=FILE, for example bot=data/trading_bot.db")
-    return SourceArg(label=label.strip(), path=Path(path).expanduser())
+    return source_arg(label.strip(), Path(path).expanduser())
+
+
+def source_arg(label: str, path: Path) -> SourceArg:
+    """Return a source as targets take it."""
+    from switchyard.targets import SourceArg as SourceArg  # archive_cli takes it from here
+
+    return SourceArg(label=label, path=path)
 
 
 def _parse_sources(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[SourceArg, ...]:

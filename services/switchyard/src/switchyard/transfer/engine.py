@@ -193,7 +193,7 @@ def _transfer(job: _Job, connection: Connection, source: SourceDatabase, plan: P
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
         for table in plan.tables:
             cursor.execute(f"ANALYZE {table.target.qualified}")
-        ledger.record(
+        finished_at = ledger.record(
             cursor,
             run_id=run_id,
             label=job.source.label,
@@ -203,8 +203,8 @@ def _transfer(job: _Job, connection: Connection, source: SourceDatabase, plan: P
             started_at=job.started_at,
             tables=verified,
         )
-        cursor.execute("SELECT pg_current_xact_id()::text, clock_timestamp()")
-        [(transaction, finished_at)] = cursor.fetchall()
+        cursor.execute("SELECT pg_current_xact_id()::text")
+        [(transaction,)] = cursor.fetchall()
     notes = _commit_or_find_out(job, connection, run_id, transaction)
     tables = tuple(
         TableReport(

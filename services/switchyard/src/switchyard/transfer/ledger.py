@@ -69,8 +69,8 @@ def record(
     size_bytes: int,
     started_at: datetime,
     tables: Mapping[str, int],
-) -> None:
-    """Write the run's row, and the schema and table if they are not there. Commits with the rest."""
+) -> datetime:
+    """Write the run's row (the schema and table too, if need be) and return its time. Commits with the rest."""
     cursor.execute("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'switchyard')")
     if not cursor.fetchall()[0][0]:  # IF NOT EXISTS would ask for CREATE on the database also when it exists
         cursor.execute("CREATE SCHEMA switchyard")
@@ -78,9 +78,11 @@ def record(
     cursor.execute(
         "INSERT INTO switchyard.copy_run "
         "(run_id, source_label, source_name, source_digest, source_bytes, started_at, row_count, tables) "
-        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s) RETURNING finished_at",
         (run_id, label, name, digest, size_bytes, started_at, sum(tables.values()), json.dumps(dict(tables))),
     )
+    [(finished_at,)] = cursor.fetchall()
+    return finished_at
 
 
 def outcome(cursor: Any, run_id: str, transaction: str) -> str:
