@@ -29,6 +29,7 @@ from dashboard.web.render import STATIC, Renderer
 from dashboard.web.sessions import Sessions
 
 WARM_EVERY_S = 10.0
+SETTLE_S = 2.0
 logger = logging.getLogger(__name__)
 
 TITLES = {404: "Not found", 405: "Not allowed"}
@@ -46,20 +47,27 @@ class _Assets(StaticFiles):
         return response
 
 
-def create_app(settings: DashboardSettings, manager: DatabaseManager, *, behind_proxy: bool = False) -> Starlette:
+def create_app(
+    settings: DashboardSettings,
+    manager: DatabaseManager,
+    *,
+    behind_proxy: bool = False,
+    snapshots: Snapshots | None = None,
+) -> Starlette:
     """Return the application. Nothing is connected before its lifespan begins.
 
     Args:
         settings: the password in them is hashed and forgotten.
         manager: the way to the database; disposed of at the end.
         behind_proxy: exactly one trusted proxy stands before us (Railway's edge).
+        snapshots: how long pages wait and answers are kept; without it the defaults.
 
     Raises: SwitchyardError, DASH-001 to DASH-004.
     """
     account = Account(settings.dashboard_user, take_password(settings))
     sessions = Sessions(session_secret(settings))
     render = Renderer(sessions, refresh_s=settings.dashboard_refresh_s)
-    snapshots = Snapshots()
+    snapshots = snapshots or Snapshots()
     pages = Pages(manager, snapshots, render, heartbeat_warn_s=settings.dashboard_heartbeat_warn_s)
     probes = Probes(manager)
     login = Login(account, sessions, AttemptLimit(), render)
@@ -71,6 +79,7 @@ def create_app(settings: DashboardSettings, manager: DatabaseManager, *, behind_
         warming.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await warming
+        await asyncio.gather(snapshots.settle(SETTLE_S), probes.snapshots.settle(SETTLE_S))
         manager.dispose()
 
     async def on_http_error(request: Request, error: Exception) -> Response:
@@ -81,9 +90,6 @@ def create_app(settings: DashboardSettings, manager: DatabaseManager, *, behind_
         if isinstance(error, HTTPException) and error.headers:
             answer.headers.update(error.headers)
         return answer
-
-    async def on_error(request: Request, _error: Exception) -> Response:
-        return render.message(request, 500, "An error in the dashboard", "The dashboard's log has the details.")
 
     return Starlette(
         routes=[
@@ -98,7 +104,7 @@ def create_app(settings: DashboardSettings, manager: DatabaseManager, *, behind_
             Mount("/static", _Assets(directory=STATIC)),
         ],
         middleware=[Middleware(Gate, sessions=sessions, behind_proxy=behind_proxy, refuse=render.message)],
-        exception_handlers={HTTPException: on_http_error, Exception: on_error},
+        exception_handlers={HTTPException: on_http_error},
         lifespan=lifespan,
     )
 

@@ -37,7 +37,7 @@ def number(value: Decimal | None, places: int = 2) -> str:
         return f"{MINUS if value < 0 else ''}\N{INFINITY}"
     if value and abs(value) < Decimal(5).scaleb(-places - 1):
         places = min(1 - value.adjusted(), 18)
-    text = f"{abs(value).quantize(Decimal(1).scaleb(-places), rounding=ROUND_HALF_EVEN, context=_WIDE):,f}"
+    text = f"{value.copy_abs().quantize(Decimal(1).scaleb(-places), rounding=ROUND_HALF_EVEN, context=_WIDE):,f}"
     return f"{MINUS}{text}" if value < 0 and any(digit in text for digit in "123456789") else text
 
 

@@ -13,6 +13,7 @@ from dashboard.reading.schema import SchemaState, schema_state
 
 T = TypeVar("T")
 DEADLINE_S = 6.0  # the role's statement_timeout is 5 s; a page has long shown the last good data by then
+RETRY_FOR_S = 1.0  # a stale pooled connection is worth a second try; the rest is for the next look at the page
 
 
 class _UnreadableError(Exception):
@@ -21,6 +22,16 @@ class _UnreadableError(Exception):
     def __init__(self, schema: SchemaState) -> None:
         super().__init__(schema.problem)
         self.schema = schema
+
+
+def bounded_read(manager: DatabaseManager, work: Callable[[Connection], T], *, name: str) -> T:
+    """Return what ``work(connection)`` returns in a read-only transaction, bounded as a page needs it.
+
+    Raises: DatabaseUnavailable, as ``DatabaseManager.read``.
+    """
+    return manager.transaction(
+        work, name=name, deadline_s=DEADLINE_S, read_only=True, idempotent=True, retry_for_s=RETRY_FOR_S
+    )
 
 
 def read_consistently(manager: DatabaseManager, work: Callable[[Connection], T], *, name: str) -> T | SchemaState:
@@ -50,7 +61,7 @@ def read_consistently(manager: DatabaseManager, work: Callable[[Connection], T],
             raise
 
     try:
-        return manager.read(run, name=name, deadline_s=DEADLINE_S)
+        return bounded_read(manager, run, name=name)
     except _UnreadableError as error:
         return error.schema
 

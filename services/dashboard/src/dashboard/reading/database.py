@@ -14,7 +14,7 @@ from tradedb.errors import SwitchyardError
 from tradedb.models import Base
 from tradedb.reports import ConnectionStats, DatabaseInfo, PoolStatus
 
-from dashboard.reading.consistent import DEADLINE_S
+from dashboard.reading.consistent import bounded_read
 from dashboard.reading.overview import LeaseRow, database_now, read_lease
 from dashboard.reading.schema import SchemaState, schema_state
 
@@ -103,6 +103,7 @@ def read_database_facts(manager: DatabaseManager) -> DatabaseFacts:
 
     Raises: DatabaseUnavailable, as ``DatabaseManager.read``.
     """
+    state = bounded_read(manager, read_database, name="database page")  # first: it is the one that gives up early
     connections, missing = None, None
     info = manager.database_info()
     try:
@@ -111,7 +112,6 @@ def read_database_facts(manager: DatabaseManager) -> DatabaseFacts:
         raise
     except SwitchyardError as error:  # DB-006, this role may not see them
         missing = error.what
-    state = manager.read(read_database, name="database page", deadline_s=DEADLINE_S)
     return DatabaseFacts(info, connections, missing, manager.pool_status(), state)
 
 

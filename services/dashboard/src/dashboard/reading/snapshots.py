@@ -128,6 +128,11 @@ class Snapshots:
             if running is not None and not running.done():
                 running.set_result(None)
 
+    async def settle(self, timeout_s: float) -> None:
+        """Wait until no question is under way, so that its connection comes back; not longer than so many seconds."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout_s)
+
     def _forget(self) -> None:
         for key in [key for key, slot in self._slots.items() if slot.running is None][
             : max(0, len(self._slots) - self._keep)

@@ -39,6 +39,7 @@ SECURITY_HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
 
+logger = logging.getLogger(__name__)
 access_log = logging.getLogger("dashboard.access")
 Refuse = Callable[[Request, int, str, str], Response]
 
@@ -184,7 +185,25 @@ class Gate:
         if answer is not None:
             await answer(scope, receive, send)
             return
-        await self._app(scope, receive, self._renewing(send, request, who, session))
+        await self._behind(request, scope, receive, self._renewing(send, request, who, session))
+
+    async def _behind(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
+        """Ask the application; a defect in it is logged, and answered without a word about the code."""
+        started = False
+
+        async def send_on(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_on)
+        except Exception:
+            logger.exception("a request failed", extra={"method": request.method, "path": request.url.path})
+            if started:
+                raise
+            sentence = "It is written in the dashboard's log. The other pages are not touched by it."
+            await self._refuse(request, 500, "An error in the dashboard", sentence)(scope, receive, send)
 
     def _unknown(self, request: Request) -> Response:
         """Send a person to the login, and tell a script 401."""

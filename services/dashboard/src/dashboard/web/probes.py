@@ -24,7 +24,7 @@ class Probes:
     def __init__(self, manager: DatabaseManager) -> None:
         self._manager = manager
         # one probe under way at a time, its answer kept for under a second; health() itself ends within 5 s
-        self._snapshots = Snapshots(patience_s=LONGEST_WAIT_S)
+        self.snapshots = Snapshots(patience_s=LONGEST_WAIT_S)
 
     async def alive(self, _request: Request) -> Response:
         """GET /healthz: the process lives. Asks nobody."""
@@ -32,7 +32,7 @@ class Probes:
 
     async def ready(self, _request: Request) -> Response:
         """GET /readyz: the database answers and the schema is at head; else 503 and the reason. Takes under 5 s."""
-        answer = await self._snapshots.get(("ready",), self._ask)
+        answer = await self.snapshots.get(("ready",), self._ask)
         if answer.trouble is None and answer.value is not None:
             return JSONResponse(answer.value, 200 if answer.value["status"] == "ready" else 503)
         reason = "the database has not answered yet"
