@@ -114,22 +114,32 @@ class Lease:
         """Return whether the hold lasts long enough to decide on something, by this process's own clock."""
         return self.epoch is not None and time.monotonic() < self._asked_at + self._ttl_s - self._margin_s
 
-    def held(self, conn: Connection, *columns: Any) -> Any:
-        """Return a query of ``columns`` that has one row while this process leads, and locks it; none otherwise."""
+    def held(self, conn: Connection, *columns: Any, alone: bool = False) -> Any:
+        """Return a query of ``columns`` that has one row while this process leads, and locks it; none otherwise.
+
+        Args:
+            conn: a connection in a transaction.
+            columns: what the row is to have.
+            alone: lock it against this process's other transactions too, not only against a take-over.
+        """
         query = select(*columns).where(
             BotLease.name == LEASE_NAME,
             BotLease.holder == self.holder,
             BotLease.epoch == self.epoch,
             BotLease.expires_at > db_clock(conn),
         )
-        return locked(conn, query.select_from(BotLease), share=True)
+        return locked(conn, query.select_from(BotLease), share=not alone)
 
-    def require(self, conn: Connection) -> int:
+    def require(self, conn: Connection, *, alone: bool = False) -> int:
         """Return the epoch under which this transaction may write; until it ends, nobody can take over.
+
+        Args:
+            conn: a connection in a transaction.
+            alone: wait for this process's other transactions, like one whose COMMIT was never answered.
 
         Raises: LeadershipLost, this process does not lead.
         """
-        epoch = conn.execute(self.held(conn, BotLease.epoch)).scalar_one_or_none()
+        epoch = conn.execute(self.held(conn, BotLease.epoch, alone=alone)).scalar_one_or_none()
         if epoch is None:
             raise LeadershipLost(f"epoch {self.epoch} is over")
         return epoch

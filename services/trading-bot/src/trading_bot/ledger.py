@@ -73,7 +73,7 @@ def open_session(
     again, with the balance it has. Nothing ends it when the bot stops, because nothing ended. Sessions that came from
     elsewhere (copied history has active ones) have another exchange or name and are never taken.
     """
-    lease.require(conn)
+    lease.require(conn, alone=True)  # a session whose COMMIT is still under way must not get a twin
     found = conn.execute(
         select(TradingSession.id)
         .where(*_ours(), TradingSession.strategy_name == strategy_name, TradingSession.symbol == symbol)

@@ -12,8 +12,8 @@ class BotSettings(BaseSettings):
     """The bot's own settings; those of its database are ``tradedb.config.DatabaseSettings``."""
 
     host: str = Field(
-        default="0.0.0.0",  # noqa: S104
-        description="address that /healthz and /readyz listen on; :: listens on IPv6 and IPv4",
+        default="127.0.0.1",
+        description="address that /healthz and /readyz listen on; 0.0.0.0 or :: (also IPv6) in a container",
     )
     port: int = Field(default=8081, ge=0, le=65_535, description="TCP port of /healthz and /readyz; 0 takes a free one")
     bot_seed: int = Field(default=7, description="seed of the simulated market: the same seed gives the same candles")
