@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,6 +37,17 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(redaction, "_known", None)
     aws.read_secret.cache_clear()
     return folder
+
+
+@pytest.fixture(autouse=True)
+def log_as_before() -> Iterator[None]:
+    """A command configures the log of its process; in tests that is everybody's."""
+    root, before = logging.getLogger(), (sys.excepthook, threading.excepthook)
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    sys.excepthook, threading.excepthook = before
+    logging.captureWarnings(False)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg2
 import pytest
 from sqlalchemy import Connection, text
-
 from tradedb.config.settings import DatabaseSettings
 from tradedb.engine import resolve
 from tradedb.manager import DatabaseManager, DatabaseUnavailable, OutcomeUnknown
@@ -176,9 +175,7 @@ def test_health_answers_within_5_s_when_the_name_service_hangs(
     assert health.reason.startswith("the host of postgres.railway.internal:5432/railway is unknown")
 
 
-def test_health_answers_when_every_connection_is_in_use(
-    database: ThrowawayDatabase, make_manager: MakeManager
-) -> None:
+def test_health_answers_when_every_connection_is_in_use(database: ThrowawayDatabase, make_manager: MakeManager) -> None:
     settings = DatabaseSettings.model_construct(pool_size=1, max_overflow=0)
     manager = make_manager(database.url("postgres"), settings=settings)
     inside, leave = threading.Event(), threading.Event()

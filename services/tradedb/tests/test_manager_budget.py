@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-
 from tradedb.config.settings import DatabaseSettings
 from tradedb.errors import SwitchyardError
 from tradedb.manager import assert_pool_budget, pool_budget

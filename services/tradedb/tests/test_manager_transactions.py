@@ -14,7 +14,6 @@ import psycopg2
 import pytest
 from sqlalchemy import Connection, func, insert, select, text
 from sqlalchemy import exc as sa
-
 from tradedb.config.settings import DatabaseSettings
 from tradedb.errors import SwitchyardError
 from tradedb.manager import DatabaseManager, DatabaseUnavailable, OutcomeUnknown
@@ -197,7 +196,7 @@ def test_a_session_ended_by_the_server_is_replaced(bot: DatabaseManager, databas
         event(connection)
         if len(tries) == 1:
             pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
-            database.execute("SELECT pg_terminate_backend(%s)", [pid])
+            database.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])  # returns when it is gone
 
     bot.transaction(work, name="t")
     assert len(tries) == 2
@@ -233,9 +232,7 @@ def test_a_connection_idle_for_long_is_asked_before_use(
     assert proxy.accepted == 2
 
 
-def test_a_busy_connection_is_not_asked(
-    through_proxy: DatabaseManager, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_busy_connection_is_not_asked(through_proxy: DatabaseManager, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr("tradedb.engine._ping", asked.append)
     for _ in range(5):
@@ -312,7 +309,9 @@ def test_a_lost_connection_in_copy_is_tried_again(
     assert through_proxy.pool_status().checked_out == 0
 
 
-def test_a_server_that_turned_read_only_empties_the_pool(database: ThrowawayDatabase, make_manager: MakeManager) -> None:
+def test_a_server_that_turned_read_only_empties_the_pool(
+    database: ThrowawayDatabase, make_manager: MakeManager
+) -> None:
     """25006, as after a failover: the connection is fine, the server behind it is a replica now."""
     manager = make_manager(database.url())
     manager.transaction(lambda c: c.execute(text("SELECT 1")), name="warm")
@@ -375,9 +374,7 @@ def test_a_restart_of_the_server_is_survived(postgres: PostgresServer, bot: Data
             number += 1
             key = f"{threading.get_ident()}-{number}"
             sql = "INSERT INTO bot_lease VALUES (:k, 'h', 1, now(), now(), now()) ON CONFLICT DO NOTHING"
-            bot.transaction(
-                lambda c, k=key, s=sql: c.execute(text(s), {"k": k[-50:]}), name="w", idempotent=True
-            )
+            bot.transaction(lambda c, k=key, s=sql: c.execute(text(s), {"k": k[-50:]}), name="w", idempotent=True)
             acknowledged.append(key[-50:])
 
     with ThreadPoolExecutor(3) as threads:

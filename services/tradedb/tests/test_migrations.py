@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
-
 from tradedb.errors import SwitchyardError
 from tradedb.manager import DatabaseManager
 from tradedb.migrate import (
@@ -64,7 +63,7 @@ def test_a_second_run_does_nothing(empty: ThrowawayDatabase) -> None:
 
 
 def test_migrations_on_postgres_are_the_models(empty: ThrowawayDatabase, postgres: PostgresServer) -> None:
-    """Stronger than Alembic's comparison, which does not look at CHECK constraints: the catalogs of both, row by row."""
+    """Stronger than Alembic's comparison, which does not see CHECK constraints: the catalogs of both, row by row."""
     upgrade(empty.url_text())
     with empty_database(postgres) as other:
         engine = create_engine(other.url())

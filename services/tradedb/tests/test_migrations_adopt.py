@@ -1,4 +1,4 @@
-"""A database that was there before: the original SQLite file, or its tables in Postgres, taken over without losing a row."""
+"""A database that was there before: the original file, or its tables in Postgres, taken over without losing a row."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Float, create_engine, text
-
 from tradedb import adopt
 from tradedb.errors import SwitchyardError
 from tradedb.manager import DatabaseManager
@@ -152,10 +151,16 @@ def test_unversioned_tables_in_postgres_are_taken_over(empty: ThrowawayDatabase,
 @pytest.mark.parametrize(
     ("sql", "said"),
     [
-        ("ALTER TABLE trades ALTER COLUMN symbol TYPE int USING 0", "column trades.symbol is INTEGER, expected a kind of text"),
+        (
+            "ALTER TABLE trades ALTER COLUMN symbol TYPE int USING 0",
+            "column trades.symbol is INTEGER, expected a kind of text",
+        ),
         ("ALTER TABLE positions DROP COLUMN stop_loss", "column positions.stop_loss is missing"),
         ("ALTER TABLE trades ALTER COLUMN id DROP IDENTITY", "column trades.id does not number its rows by itself"),
-        ("ALTER TABLE account_history DROP CONSTRAINT account_history_pkey", "table account_history has no primary key (id)"),
+        (
+            "ALTER TABLE account_history DROP CONSTRAINT account_history_pkey",
+            "table account_history has no primary key (id)",
+        ),
     ],
 )
 def test_tables_of_another_shape_in_postgres_are_refused(empty: ThrowawayDatabase, sql: str, said: str) -> None:
@@ -195,4 +200,6 @@ def test_the_bot_can_write_beside_the_history(original: Path, make_manager: Make
         ),
         name="w",
     )
-    assert manager.read(lambda c: c.execute(text("SELECT max(id) FROM trading_sessions")).scalar_one(), name="r") > biggest
+    assert (
+        manager.read(lambda c: c.execute(text("SELECT max(id) FROM trading_sessions")).scalar_one(), name="r") > biggest
+    )

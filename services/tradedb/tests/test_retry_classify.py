@@ -6,7 +6,6 @@ from typing import Any
 import psycopg2
 import pytest
 from sqlalchemy import exc as sa
-
 from tradedb.retry import Fatal, Phase, Retry, Unknown, classify
 
 
@@ -36,7 +35,9 @@ def test_states_that_pass_are_tried_again(code: str, phase: Phase) -> None:
     assert classify(wrapped(code), phase) == Retry()
 
 
-@pytest.mark.parametrize("code", ["22001", "22P02", "23505", "23503", "23514", "42501", "42P01", "57014", "53100", "XX000"])
+@pytest.mark.parametrize(
+    "code", ["22001", "22P02", "23505", "23503", "23514", "42501", "42P01", "57014", "53100", "XX000"]
+)
 @pytest.mark.parametrize("phase", [Phase.CONNECT, Phase.WORK])
 def test_states_that_stay_are_final(code: str, phase: Phase) -> None:
     assert classify(wrapped(code), phase) == Fatal()
@@ -93,7 +94,9 @@ def test_an_error_in_commit_is_unknown(code: str | None) -> None:
     assert classify(wrapped(code, lost=code is None), Phase.COMMIT) == Unknown()
 
 
-@pytest.mark.parametrize(("code", "verdict"), [("40001", Retry()), ("40P01", Retry()), ("23505", Fatal()), ("23503", Fatal())])
+@pytest.mark.parametrize(
+    ("code", "verdict"), [("40001", Retry()), ("40P01", Retry()), ("23505", Fatal()), ("23503", Fatal())]
+)
 def test_what_the_server_decided_at_commit_is_known(code: str, verdict: object) -> None:
     assert classify(wrapped(code), Phase.COMMIT) == verdict
 

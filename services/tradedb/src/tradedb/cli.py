@@ -134,6 +134,7 @@ def roles(as_json: bool) -> None:
     from tradedb.config import DatabaseSettings, load_settings, resolve_database_url
     from tradedb.roles import ensure_roles, passwords_from
 
+    _log_to_stderr()
     url = resolve_database_url(load_settings(DatabaseSettings)).unpooled
     changes = ensure_roles(url, passwords_from(os.environ))
     if as_json:
@@ -148,11 +149,19 @@ def _manager(service: str, *, create_file: bool = False) -> Iterator[DatabaseMan
     from tradedb.config import DatabaseSettings, load_settings
     from tradedb.manager import DatabaseManager
 
+    _log_to_stderr()
     manager = DatabaseManager.from_settings(load_settings(DatabaseSettings), service=service, create_file=create_file)
     try:
         yield manager
     finally:
         manager.dispose()
+
+
+def _log_to_stderr() -> None:
+    """Send the log to stderr: stdout is data. What it says there is mostly that something is tried again."""
+    from tradedb.logs import configure_logging
+
+    configure_logging("tradedb", fmt="plain", stream=sys.stderr)
 
 
 if __name__ == "__main__":

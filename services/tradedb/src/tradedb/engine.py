@@ -82,7 +82,12 @@ def sqlite_engine(url: URL, settings: DatabaseSettings, *, create: bool) -> Engi
 
     def connect() -> sqlite3.Connection:
         if create:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                unable = sqlite3.OperationalError(f"unable to make its folder: {error.strerror}")
+                unable.sqlite_errorname = "SQLITE_CANTOPEN"
+                raise unable from error
         connection = sqlite3.connect(
             f"file:{quote(path)}?mode={'rwc' if create else 'rw'}",
             uri=True,

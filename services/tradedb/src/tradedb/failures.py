@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -263,7 +264,7 @@ def _explain_work(
         return DatabaseUnavailable(
             "DB-012",
             f"{name}: {place.name} is read-only for {place.user}",
-            why=f"it is a replica now, or the role may only read. {NOTHING_CHANGED}",
+            why=f"it is a replica now, or the role, or this transaction, may only read. {NOTHING_CHANGED}",
             fix="point DATABASE_URL at the primary, with a role that may write",
             exit_code=EXIT_UNREACHABLE,
         )
@@ -310,7 +311,7 @@ def _explain_sqlite(
             fix=f"find the other process (lsof {place.name}) and end it, or move to Postgres: make up",
             exit_code=EXIT_UNREACHABLE,
         )
-    if kind.startswith("SQLITE_CANTOPEN") and not Path(place.name).exists():
+    if kind.startswith("SQLITE_CANTOPEN") and _is_merely_absent(Path(place.name)):
         return DatabaseUnavailable(
             "DB-023",
             f"there is no SQLite file {place.name}",
@@ -345,6 +346,12 @@ def _explain_sqlite(
     if kind == "SQLITE_INTERRUPT":
         return unreachable(place, waited_s)
     return None
+
+
+def _is_merely_absent(file: Path) -> bool:
+    """Return whether a file is not there, but could be made."""
+    folder = next((parent for parent in file.parents if os.access(parent, os.F_OK)), Path("/"))
+    return not os.access(file, os.F_OK) and os.access(folder, os.W_OK | os.X_OK)
 
 
 def _first_line(error: BaseException) -> str:

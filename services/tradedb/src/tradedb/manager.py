@@ -29,12 +29,13 @@ from tradedb.engine import (
 from tradedb.errors import SwitchyardError
 from tradedb.failures import DatabaseUnavailable, OutcomeUnknown, Place, explain, outcome_unknown, unreachable
 from tradedb.reports import ConnectionStats, DatabaseInfo, Health, PoolStatus
-from tradedb.retry import Phase, Retry, Unknown, Verdict, classify, driver_error, sqlstate
+from tradedb.retry import Fatal, Phase, Retry, Unknown, Verdict, classify, driver_error, sqlstate
 from tradedb.urls import hosts_of, parse_database_url, redact_url, with_tls_arguments
 
 __all__ = ["DatabaseManager", "DatabaseUnavailable", "OutcomeUnknown"]
 
 LONGEST_CALL_S = 12.0
+FIRST_ANSWER_S = 6.0  # a person who mistyped the port waits this long
 HEALTH_DEADLINE_S = 3.0  # and two seconds more at most, for a connection that was begun at the very end
 READ_ONLY_USERS = frozenset({"dashboard", "monitor", "backup"})  # their role says so (tradedb.roles)
 
@@ -81,6 +82,7 @@ class DatabaseManager:
         self.dialect: Literal["postgresql", "sqlite"]
         self.url_redacted = redact_url(parsed)
         self._settings = settings
+        self._writes = parsed.username not in READ_ONLY_USERS
         self._engine: Engine
         if parsed.get_backend_name() == "sqlite":
             self.dialect = "sqlite"
@@ -90,8 +92,7 @@ class DatabaseManager:
             self.dialect = "postgresql"
             name = f"{','.join(hosts_of(parsed))}:{parsed.port or 5432}/{parsed.database or parsed.username or ''}"
             self._place = Place(name, parsed.username, sqlite=False)
-            writes = parsed.username not in READ_ONLY_USERS
-            self._engine = postgres_engine(parsed, settings, service=service, writes=writes)
+            self._engine = postgres_engine(parsed, settings, service=service, writes=self._writes)
         # waits for a connection within the transaction's own deadline, which the pool's own waiting cannot
         self._slots = threading.BoundedSemaphore(settings.pool_size + settings.max_overflow)
 
@@ -192,12 +193,19 @@ class DatabaseManager:
         """Return whether the database answers and its schema is the code's; never raises, takes 5 s at most."""
         return reports.health(self, HEALTH_DEADLINE_S)
 
+    def wait(self, wait_s: float = FIRST_ANSWER_S) -> None:
+        """Return when the database answers.
+
+        Raises: DatabaseUnavailable, as ``read``, when it does not within ``wait_s`` seconds.
+        """
+        self.read(lambda connection: connection.exec_driver_sql("SELECT 1"), name="connect", deadline_s=wait_s)
+
     def connection_stats(self) -> ConnectionStats:
         """Return the connections by role against their limits.
 
         Raises: DatabaseUnavailable, as ``read``.
         """
-        return self.read(reports.connection_stats, name="connection_stats")
+        return self.read(reports.connection_stats, name="connection_stats", deadline_s=FIRST_ANSWER_S)
 
     def database_info(self) -> DatabaseInfo:
         """Return which database this is, as it says itself.
@@ -206,7 +214,11 @@ class DatabaseManager:
         """
         url = self._engine.url
         host, port = (None, None) if self._place.sqlite else (",".join(hosts_of(url)), url.port or 5432)
-        return self.read(lambda connection: reports.database_info(connection, host, port), name="database_info")
+        return self.read(
+            lambda connection: reports.database_info(connection, host, port),
+            name="database_info",
+            deadline_s=FIRST_ANSWER_S,
+        )
 
     def pool_status(self) -> PoolStatus:
         """Return how many connections this process holds; asks nobody."""
@@ -245,6 +257,8 @@ class DatabaseManager:
                     return result
             except (sa.DBAPIError, sa.TimeoutError, psycopg2.Error, sqlite3.Error) as error:
                 verdict = classify(error, phase)
+                if sqlstate(error) == "25006" and (read_only or not self._writes):
+                    verdict = Fatal()  # no failover: it was the transaction, or the role, that may only read
                 if isinstance(verdict, Retry) and verdict.dispose:
                     self._engine.dispose()
                 raise _AttemptError(error, phase, verdict, expired=guard.expired) from error

@@ -21,7 +21,7 @@ from sqlalchemy import URL, Connection, text
 from sqlalchemy.types import TypeEngine
 
 from tradedb import adopt
-from tradedb.errors import EXIT_FAILED, EXIT_UNREACHABLE, SwitchyardError
+from tradedb.errors import EXIT_CONFIG, EXIT_FAILED, EXIT_UNREACHABLE, SwitchyardError
 from tradedb.manager import DatabaseManager, DatabaseUnavailable
 from tradedb.models import Base
 from tradedb.roles import OWNER, grant_tables
@@ -112,8 +112,8 @@ def upgrade(
         finally:
             manager.dispose()
     manager = manager_or_url
-    # an absent server is found out about in seconds, not after wait_s
-    before = manager.transaction(current_revision, name="revision")
+    manager.wait()  # an absent server is found out about in seconds, not after wait_s
+    before = manager.read(current_revision, name="revision")
     if before is not None and before not in _revisions():
         raise _newer(before)
     applied: list[str] = []
@@ -131,6 +131,8 @@ def upgrade(
         except DatabaseUnavailable as error:
             if error.code in ("DB-014", "DB-016"):
                 raise _locked(manager, wait_s, error) from error
+            if error.code == "DB-012":
+                raise _not_allowed(error) from error
             raise
         except SwitchyardError as error:
             if error.code == "DB-006":
@@ -289,7 +291,7 @@ def _not_allowed(error: SwitchyardError) -> SwitchyardError:
         f"this user may not change the schema: {error.what}",
         why="migrations run as migrator, or as the superuser. Nothing was changed.",
         fix="DATABASE_URL=$(switchyard db url --role migrator) tradedb migrate; if that fails too: switchyard db roles",
-        exit_code=error.exit_code,
+        exit_code=EXIT_CONFIG,
     )
 
 

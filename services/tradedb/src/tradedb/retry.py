@@ -73,7 +73,7 @@ def sqlstate(error: BaseException) -> str | None:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Return whether the error says that the connection is gone, through SQLAlchemy or from the driver itself (COPY)."""
+    """Return whether the error says that the connection is gone, also one from the driver itself (COPY)."""
     if isinstance(error, sa.DBAPIError):
         return error.connection_invalidated
     if isinstance(error, psycopg2.InterfaceError):

@@ -33,7 +33,7 @@ class Role:
     Args:
         name: as it is in the server, and in URLs.
         login: whether it may log in.
-        connection_limit: -1 is none. A service's is its pool twice (an old and a new deploy overlap), and four for tools.
+        connection_limit: -1 is none. A service's is its pool twice (two deploys overlap), and four for tools.
         settings: what ALTER ROLE … SET gives every session; here, because PgBouncer refuses ``options=``.
         member_of: roles whose rights it has (inherits), or may take on (SET ROLE): "inherit" or "set".
     """
@@ -200,6 +200,7 @@ def ensure_roles(conn_url: URL | str, passwords: Mapping[str, str]) -> list[str]
                 fix="point DATABASE_URL at the Postgres server (make up starts one)",
                 exit_code=EXIT_CONFIG,
             )
+        manager.wait()
         return manager.transaction(
             lambda connection: _Run(connection, passwords).everything(), name="roles", deadline_s=60, idempotent=True
         )
