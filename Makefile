@@ -44,9 +44,9 @@ check: setup-dev ## Check style, types, import rules, containers, workflows and 
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --level error
 	$(BIN)/lint-imports
-	$(BIN)/compose-lint docker-compose.yml
-	$(BIN)/hadolint services/*/Dockerfile
-	$(BIN)/shellcheck .ci/run requirements/lock.sh
+	$(BIN)/compose-lint check --fail-on low --strict-config --skip-suppressed docker-compose.yml
+	$(BIN)/hadolint services/*/Dockerfile infra-tests/offline-images/*/Dockerfile
+	$(BIN)/shellcheck .ci/run requirements/lock.sh infra-tests/offline-images/postgres/*.sh
 	$(BIN)/zizmor --offline --quiet .github/workflows
 	$(BIN)/python -m pytest -q infra-tests/structure
 bench: setup-dev ## Measure what benchmarks/README.md reports
