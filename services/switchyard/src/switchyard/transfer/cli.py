@@ -137,7 +137,7 @@ def parse_source(value: str) -> SourceArg:
 
 def source_arg(label: str, path: Path) -> SourceArg:
     """Return a source as targets take it."""
-    from switchyard.targets import SourceArg as SourceArg  # archive_cli takes it from here
+    from switchyard.targets import SourceArg
 
     return SourceArg(label=label, path=path)
 
