@@ -234,7 +234,7 @@ def run(what: str, command: list[str], count: int = 0) -> None:
     watcher.start()
     try:
         assert process.stdout is not None  # noqa: S101  # for the type checker: it is a pipe
-        with LOG.open("a") as log:
+        with LOG.open("a") as log, process.stdout:
             for line in process.stdout:
                 lines.append(line.rstrip())
                 log.write(line)

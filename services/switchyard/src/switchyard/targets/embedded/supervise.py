@@ -20,7 +20,7 @@ from tradedb.errors import SwitchyardError
 from switchyard.targets.embedded import environment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from switchyard.checkout import Checkout
     from switchyard.targets.embedded.account import Account
@@ -61,11 +61,14 @@ class Supervisor:
             return path
         return Path(tempfile.gettempdir()) / f"switchyard-{os.getuid()}" / f"{self._checkout.instance_id}.sock"
 
-    def _rpc(self) -> Any:
+    @contextlib.contextmanager
+    def _rpc(self) -> Iterator[Any]:
+        """Yield supervisor's own interface over the control socket."""
         from supervisor.xmlrpc import SupervisorTransport
 
         transport = SupervisorTransport(None, None, serverurl=f"unix://{self.socket}")
-        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
+        with xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport) as server:
+            yield server.supervisor
 
     def answers(self) -> bool:
         """Return whether supervisor runs and takes orders."""
@@ -82,7 +85,8 @@ class Supervisor:
         if not self.answers():
             return {}
         try:
-            found = self._rpc().getAllProcessInfo()
+            with self._rpc() as rpc:
+                found = rpc.getAllProcessInfo()
         except (OSError, xmlrpc.client.Error):  # it ended between the two questions
             return {}
         return {entry["name"]: Process(STATES.get(entry["statename"], "unknown"), entry["pid"]) for entry in found}
@@ -92,13 +96,14 @@ class Supervisor:
         waiting = self.processes().get(name)
         if waiting is not None and waiting.state == "restarting":
             self.stop_process(name)
-        with contextlib.suppress(xmlrpc.client.Fault):  # ALREADY_STARTED; anything else shows in its state and its log
-            self._rpc().startProcess(name, False)
+        # the fault is ALREADY_STARTED; anything else shows in the state and in the log
+        with contextlib.suppress(xmlrpc.client.Fault), self._rpc() as rpc:
+            rpc.startProcess(name, False)
 
     def stop_process(self, name: str) -> None:
         """Ask one process to stop without waiting for it; nothing happens if it does not run."""
-        with contextlib.suppress(xmlrpc.client.Fault):  # NOT_RUNNING
-            self._rpc().stopProcess(name, False)
+        with contextlib.suppress(xmlrpc.client.Fault), self._rpc() as rpc:  # the fault is NOT_RUNNING
+            rpc.stopProcess(name, False)
 
     def wait_stopped(self, names: Sequence[str]) -> bool:
         """Return whether all of `names` ended within the time that supervisor gives them before it kills."""
@@ -120,6 +125,7 @@ class Supervisor:
             folder.mkdir(mode=0o700, exist_ok=True)
         self._make_socket_folder()
         config = self.run / "supervisord.conf"
+        config.touch(mode=0o600)
         config.write_text(self._configuration(postgres, account))
         variables = environment.machine_environment(self._checkout)
         variables["SWITCHYARD_ENV_FILE"] = str(self._checkout.env_file)
@@ -156,9 +162,9 @@ class Supervisor:
         """
         import psutil
 
-        pid = self._rpc().getPID()
-        with contextlib.suppress(xmlrpc.client.Fault):
-            self._rpc().shutdown()
+        with self._rpc() as rpc:
+            pid = rpc.getPID()
+            rpc.shutdown()
         try:
             psutil.Process(pid).wait(timeout=sum(STOP_WAIT_S.values()) + 10)
         except psutil.NoSuchProcess:

@@ -114,16 +114,17 @@ class EmbeddedTarget:
         database = DatabaseStatus(host=environment.HOST, port=ports["postgres"])
         for name in SERVICES:
             state = processes[name].state if name in processes else "stopped"
-            if name == "postgres":
-                if state == "running":
-                    url = environment.database_url("admin", values, ports["postgres"])
-                    database = status.database(url, environment.HOST, ports["postgres"])
-                services.append(ServiceStatus(name, state, None, healthy=database.system_identifier is not None))
-                continue
-            healthy = state != "stopped" and status.ready(environment.HOST, ports[name])[0]
+            url = None if name == "postgres" else f"http://{environment.HOST}:{ports[name]}"
+            healthy = False
+            if name == "postgres" and state in ("running", "starting"):
+                admin = environment.database_url("admin", values, ports["postgres"])
+                database = status.database(admin, environment.HOST, ports["postgres"])
+                healthy = database.system_identifier is not None
+            elif name != "postgres" and state != "stopped":
+                healthy = status.ready(environment.HOST, ports[name])[0]
             if healthy and state == "starting":  # supervisor waits a second before it calls it running
                 state = "running"
-            services.append(ServiceStatus(name, state, f"http://{environment.HOST}:{ports[name]}", healthy=healthy))
+            services.append(ServiceStatus(name, state, url, healthy=healthy))
         return StackStatus(self.name, tuple(services), database)
 
     def logs(self, service: str | None, *, follow: bool) -> int:
@@ -153,8 +154,7 @@ class EmbeddedTarget:
             self._supervisor.wait_stopped([service])
         if service == "postgres":
             self._start_postgres(report, self._server(), values, ports)
-        else:
-            self._start_services(report, values, ports)
+        self._start_services(report, values, ports)
 
     def database_url(self, role: Role) -> str:
         """Return the URL of the embedded database for `role`."""

@@ -1,0 +1,74 @@
+"""What a person reads: progress that is never silent, tables, and errors in two forms."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from switchyard import output
+from switchyard.output import Progress
+from tradedb.errors import SwitchyardError
+
+ERROR = SwitchyardError("STACK-000", "what", why="why", fix="fix", exit_code=69)
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_step_ends_with_its_time() -> None:
+    stream = io.StringIO()
+    with Progress(stream).step("Postgres"):
+        pass
+    assert stream.getvalue() == "  done   Postgres (0.0 s)\n"
+
+
+def test_a_failed_step_says_so() -> None:
+    stream = io.StringIO()
+    with pytest.raises(ValueError, match="x"), Progress(stream).step("Postgres"):
+        raise ValueError("x")
+    assert stream.getvalue() == "  FAILED Postgres (0.0 s)\n"
+
+
+def test_a_long_step_gives_signs_of_life_with_what_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    monkeypatch.setattr(output, "FIRST_SIGN_OF_LIFE_S", 0.05)
+    monkeypatch.setattr(output, "SIGN_OF_LIFE_S", 0.05)
+    stream = io.StringIO()
+    with Progress(stream).step("Postgres") as step:
+        step.detail = "starting up"
+        time.sleep(0.3)
+    assert "  … Postgres: starting up (0 s so far)\n" in stream.getvalue()
+
+
+@pytest.mark.parametrize("variable", ["NO_COLOR", "TERM"])
+def test_colours_only_where_they_are_wanted(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert output.styled("x", "1", Terminal()) == "\033[1mx\033[0m"
+    assert output.styled("x", "1", io.StringIO()) == "x"
+    monkeypatch.setenv(variable, "1" if variable == "NO_COLOR" else "dumb")
+    assert output.styled("x", "1", Terminal()) == "x"
+
+
+def test_a_table_is_aligned() -> None:
+    assert (
+        output.table(["A", "LONG"], [["wide cell", "x"], ["y", "z"]]) == "A          LONG\nwide cell  x\ny          z"
+    )
+
+
+def test_an_error_as_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_error(ERROR, as_json=False)
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "error STACK-000: what\n  why\n  Fix: fix\n")
+
+
+def test_an_error_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_error(ERROR, as_json=True)
+    shown = json.loads(capsys.readouterr().out)
+    assert shown == {"schema_version": 1, "error": ERROR.as_dict()}
