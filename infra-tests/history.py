@@ -1,8 +1,8 @@
-"""A bot's history in SQLite: the real file where there is one, a twin of it elsewhere; and the comparison with Postgres.
+"""A bot's history in SQLite: the real file where there is one, else a twin of it; and the comparison with Postgres.
 
-The twin has the real file's tables, its numbers of rows, and the values that broke earlier importers: NULL beside the
-model's default, infinite and non-terminating doubles, integers in REAL columns, empty texts, quotes, tabs, backslashes,
-line breaks, JSON kept as text, labels in the original's case, times with and without microseconds, rows only in the -wal.
+The twin has the real file's tables, its numbers of rows, and the values that broke earlier importers: NULL beside
+the model's default, infinite and non-terminating doubles, integers in REAL columns, empty texts, quotes, tabs,
+backslashes, line breaks, JSON kept as text, labels in the original's case, times with and without microseconds.
 """
 
 from __future__ import annotations

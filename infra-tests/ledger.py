@@ -1,8 +1,8 @@
-"""The books: what the bot said it had done against what the database holds. One pure function finds every broken promise.
+"""The books: what the bot said it had done against what the database holds. One pure function finds what is broken.
 
 I1 what was acknowledged is there; I2 each key is there once; I4 start + profits - fees = balance, to the last Decimal;
-I5 the epochs of the writer only rise; I7 a closed position has its trade. (I3, nothing is there that nobody attempted, holds
-for a fill by its foreign key to the intent.)
+I5 the epochs of the writer only rise; I7 a closed position has its trade; I8 an intent is filled with its fill. (I3,
+nothing is there that nobody attempted, holds for a fill by its foreign key to the intent.)
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def visitor(target: Target) -> Iterator[httpx.Client]:
 @contextmanager
 def anonymous(target: Target) -> Iterator[httpx.Client]:
     """A client of the target's dashboard, not logged in."""
-    with httpx.Client(base_url=target.service("dashboard")["url"], timeout=15, follow_redirects=True) as client:
+    with httpx.Client(base_url=target.dashboard_url, timeout=15, follow_redirects=True) as client:
         yield client
 
 

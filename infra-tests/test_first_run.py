@@ -1,4 +1,4 @@
-"""An owner's first run: a fresh instance started with the bot's SQLite file ends with every row and every value in Postgres."""
+"""An owner's first run: a fresh instance, started with the bot's SQLite file, has every row and value in Postgres."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 from urllib.parse import urljoin
 
 import pytest
-
 from history import REAL, ROWS, counts, differences, make_twin, require_real, source_file
 from ledger import broken_promises, read_books
 from pages import text_of, trade_ids, visitor
@@ -52,15 +51,12 @@ def test_the_real_file_was_used_where_it_must_be(first_run: FirstRun) -> None:
 
 def test_every_row_is_there(first_run: FirstRun) -> None:
     db = sqlite3.connect(first_run.source)
-    there = {name: db.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in ROWS}  # noqa: S608
+    there = {name: db.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in ROWS}
     db.close()
     assert there == ROWS
     assert sum(there.values()) == 2938
     bound = {name: db_max(first_run, name) for name in ROWS}
-    copied = {
-        name: first_run.target.value(f"SELECT count(*) FROM {name} WHERE id <= {bound[name]}")  # noqa: S608
-        for name in ROWS
-    }
+    copied = {name: first_run.target.value(f"SELECT count(*) FROM {name} WHERE id <= {bound[name]}") for name in ROWS}
     assert copied == ROWS
 
 
@@ -68,7 +64,7 @@ def db_max(first_run: FirstRun, table: str) -> int:
     """The highest id of the source: what is above it is the bot's."""
     db = sqlite3.connect(first_run.source)
     try:
-        return db.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0]  # noqa: S608
+        return db.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0]
     finally:
         db.close()
 
@@ -86,7 +82,7 @@ def test_the_bots_next_rows_get_free_ids(first_run: FirstRun) -> None:
     highest = {name: db_max(first_run, name) for name in ("trading_sessions", "positions", "trades", "account_history")}
     for name, top in highest.items():
         until(
-            lambda name=name, top=top: first_run.target.value(f"SELECT count(*) FROM {name} WHERE id > {top}"),  # noqa: S608
+            lambda name=name, top=top: first_run.target.value(f"SELECT count(*) FROM {name} WHERE id > {top}"),
             60,
             f"the bot's first row in {name}",
         )

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-
 from targets.instance import CHECKOUT, clean_environment
 from watch import until
 

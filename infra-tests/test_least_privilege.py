@@ -97,10 +97,12 @@ def test_no_role_of_a_service_owns_anything(target: Target) -> None:
     owners = target.sql(
         "SELECT DISTINCT relowner::regrole::text AS owner FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace "
         "WHERE nspname IN ('public', 'switchyard') "
-        "AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = pg_class.oid AND d.deptype = 'e')"  # an extension's own
+        # but what belongs to an extension
+        "AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = pg_class.oid AND d.deptype = 'e')"
     )
     assert {row["owner"] for row in owners} == {"owner"}
     super_roles = target.sql(
-        "SELECT rolname FROM pg_roles WHERE (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb) AND rolname !~ '^pg_'"
+        "SELECT rolname FROM pg_roles "
+        "WHERE (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb) AND rolname !~ '^pg_'"
     )
     assert {row["rolname"] for row in super_roles} == {"postgres"}

@@ -9,7 +9,6 @@ import subprocess
 import time
 
 import pytest
-
 from ledger import broken_promises, read_books
 from stack_fixtures import NewInstance
 from targets import SETTINGS, Target, attach
@@ -131,37 +130,3 @@ def test_two_instances_run_side_by_side(target: Target, new_instance: NewInstanc
     other.switchyard("down")
     assert there.leftovers() == []
     ready(target, timeout_s=5)
-
-
-@pytest.mark.targets("embedded")
-def test_a_crash_of_everything_is_cleaned_up_by_the_next_up(new_instance: NewInstance) -> None:
-    """A machine that lost its power: stale pid files, sockets and locks, and no process."""
-    instance = new_instance(**SETTINGS)
-    instance.up()
-    target = attach(instance)
-    until(lambda: target.value("SELECT count(*) FROM fills"), 60, "the bot trades")
-    before = target.value("SELECT count(*) FROM fills")
-    for process in list(target.processes()):  # pyright: ignore[reportAttributeAccessIssue]
-        process.kill()
-    until(lambda: target.leftovers() == [], 10, "everything is dead")
-    instance.up()
-    ready(attach(instance))
-    assert target.value("SELECT count(*) FROM fills") >= before
-    assert broken_promises(read_books(target)) == []
-
-
-@pytest.mark.targets("embedded")
-def test_services_without_their_supervisor_are_taken_over_by_the_next_up(new_instance: NewInstance) -> None:
-    """kill -9 of the supervisor alone leaves three orphans: the next up ends up with one of each."""
-    instance = new_instance(**SETTINGS)
-    instance.up()
-    target = attach(instance)
-    [supervisor] = [p for p in target.processes() if "supervisord" in " ".join(p.cmdline())]  # pyright: ignore[reportAttributeAccessIssue]
-    supervisor.kill()
-    instance.up()
-    ready(attach(instance))
-    words = [" ".join(p.cmdline()) for p in target.processes()]  # pyright: ignore[reportAttributeAccessIssue]
-    for program in ("supervisord", "trading-bot run", "dashboard run"):
-        assert len([line for line in words if program in line]) == 1, words
-    instance.switchyard("down")
-    assert target.leftovers() == []

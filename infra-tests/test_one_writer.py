@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-
 from ledger import broken_promises, read_books
 from targets import Target
 from test_faults import acknowledged, fills

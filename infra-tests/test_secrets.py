@@ -5,7 +5,6 @@ from __future__ import annotations
 import stat
 
 import pytest
-
 from pages import anonymous
 from targets import SERVICES, Target
 from watch import ready
@@ -81,6 +80,7 @@ def test_postgres_keeps_no_password_in_the_clear(target: Target) -> None:
     }
     assert [row["rolname"] for row in stored if not row["rolpassword"].startswith("SCRAM-SHA-256$")] == []
     seen = target.sql(
-        "SELECT query FROM pg_stat_activity WHERE pid <> pg_backend_pid() UNION ALL SELECT query FROM pg_stat_statements"
+        "SELECT query FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
+        "UNION ALL SELECT query FROM pg_stat_statements"
     )
     assert [row["query"] for row in seen if row["query"] and MARK in row["query"]] == []

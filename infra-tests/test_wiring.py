@@ -1,4 +1,4 @@
-"""The one picture: both services on the same database, each under its own name, and nothing open that should be closed."""
+"""The one picture: both services on one database, each under its own name, and nothing open that should be closed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def test_readiness_names_the_database_and_its_revision(target: Target) -> None:
 
 def test_status_is_the_promised_object(target: Target) -> None:
     ready(target)
-    status = until(lambda: (s := target.status()) and all(x["healthy"] for x in s["services"]) and s, 30, "all healthy")
+    until(lambda: all(service["healthy"] for service in target.status()["services"]), 30, "all are healthy")
+    status = target.status()
     assert list(status) == ["schema_version", "target", "services", "database"]
     assert (status["schema_version"], status["target"]) == (1, target.name)
     assert [service["name"] for service in status["services"]][:3] == list(SERVICES)

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
-
 from targets import Target
 from targets.instance import CHECKOUT
 from watch import ready, until
@@ -65,7 +64,7 @@ class Complaints:
 def context(browser: Browser, target: Target) -> Iterator[BrowserContext]:
     """A fresh browser profile on a dashboard that is ready; at the end it must have complained about nothing."""
     ready(target)
-    context = browser.new_context(base_url=target.service("dashboard")["url"], viewport=WIDE)  # pyright: ignore[reportArgumentType]
+    context = browser.new_context(base_url=target.dashboard_url, viewport=WIDE)  # pyright: ignore[reportArgumentType]
     complaints = Complaints(context)
     yield context
     context.close()
@@ -111,7 +110,7 @@ def test_overview_moves_by_itself(context: BrowserContext, target: Target, pictu
 def test_figures_move_between_two_looks_without_javascript(browser: Browser, target: Target, pictures: Path) -> None:
     ready(target)
     context = browser.new_context(
-        base_url=target.service("dashboard")["url"],
+        base_url=target.dashboard_url,
         viewport=WIDE,  # pyright: ignore[reportArgumentType]
         java_script_enabled=False,
     )
@@ -158,9 +157,10 @@ def test_trades_filter_and_next_page(context: BrowserContext, target: Target, pi
 def many_trades(target: Target) -> None:
     """Enough trades for two pages, written as an administrator; gone with the instance."""
     target.run_sql(
-        "INSERT INTO trades (symbol, side, source, entry_price, exit_price, size, quantity, entry_time, exit_time, pnl, pnl_percent, "
-        "strategy_name) SELECT 'LOOKUSDT', 'LONG', 'PAPER', 100 + n, 101 + n, 0.5, 1, timestamp '2025-01-01' + n * interval '1 hour', "
-        "timestamp '2025-01-01' + n * interval '1 hour' + interval '30 min', 1, 0.01, 'look' FROM generate_series(1, 130) n"
+        "INSERT INTO trades (symbol, side, source, entry_price, exit_price, size, quantity, entry_time, exit_time, "
+        "pnl, pnl_percent, strategy_name) SELECT 'LOOKUSDT', 'LONG', 'PAPER', 100 + n, 101 + n, 0.5, 1, "
+        "timestamp '2025-01-01' + n * interval '1 hour', timestamp '2025-01-01' + n * interval '65 min', "
+        "1, 0.01, 'look' FROM generate_series(1, 130) n"
     )
 
 
@@ -176,7 +176,7 @@ def test_database_page(context: BrowserContext, target: Target, pictures: Path) 
 def test_a_narrow_dark_screen(browser: Browser, target: Target, pictures: Path, path: str) -> None:
     ready(target)
     context = browser.new_context(
-        base_url=target.service("dashboard")["url"],
+        base_url=target.dashboard_url,
         viewport=NARROW,  # pyright: ignore[reportArgumentType]
         color_scheme="dark",
     )

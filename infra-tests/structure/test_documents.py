@@ -139,3 +139,15 @@ def test_every_option_has_help() -> None:
         if isinstance(option, click.Option) and not option.help
     ]
     assert silent == []
+
+
+def test_every_test_that_testing_md_names_exists() -> None:
+    named = re.findall(r"`([\w/.-]+\.py)::(test_\w+)`", (CHECKOUT / "docs" / "testing.md").read_text())
+    assert len(named) > 20
+    absent = [
+        f"{file}::{name}"
+        for file, name in named
+        if not (CHECKOUT / file).exists()
+        or not re.search(rf"^def {name}\(", (CHECKOUT / file).read_text(), re.MULTILINE)
+    ]
+    assert absent == []

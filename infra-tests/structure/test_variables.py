@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import yaml
-
 from switchyard.checkout import Checkout
 from switchyard.env_file import Template
 from targets.instance import CHECKOUT

@@ -1,11 +1,12 @@
 """The places the same tests run against, and what a test may ask of any of them.
 
-A target is chosen with ``--target``. Its module has ``start(config)``, which brings up an installation of its own (never the
-developer's) through the real ``switchyard`` command, and returns a frozen ``Target``.
+A target is chosen with ``--target``. Its module has ``start(config)``, which brings up an installation of its own
+(never the developer's) through the real ``switchyard`` command, and returns a frozen ``Target``.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 from abc import ABC, abstractmethod
@@ -57,6 +58,11 @@ class Target(ABC):
     def service(self, name: str) -> dict[str, Any]:
         """One service's entry in the status."""
         return next(entry for entry in self.status()["services"] if entry["name"] == name)
+
+    @property
+    def dashboard_url(self) -> str:
+        """Where a browser finds the dashboard; asked once, because ports stay."""
+        return _dashboard_url(self)
 
     def execute(self, service: str, *command: str, check: bool = True, timeout_s: float = 60) -> Completed:
         """Run a command with that service's own environment."""
@@ -131,6 +137,11 @@ class Target(ABC):
         """What of this instance still runs: processes, containers, networks."""
 
 
+@functools.cache
+def _dashboard_url(target: Target) -> str:
+    return target.service("dashboard")["url"]
+
+
 def start(name: str, config: pytest.Config) -> Target:
     """Return the started target of that name. Raises: TargetUnreachable."""
     module = importlib.import_module(TARGETS[name])
@@ -156,9 +167,8 @@ def described_start(name: str, attach: Callable[[Instance], Target]) -> Target:
     try:
         done = instance.up(check=False)
         if done.returncode != 0:
-            raise TargetUnreachable(
-                f"target {name}: `{' '.join(done.command[-3:])}` failed with exit code {done.returncode}\n{done.stderr[-4000:]}"
-            )
+            what = f"target {name}: `switchyard up --target {name}` failed with exit code {done.returncode}"
+            raise TargetUnreachable(f"{what}\n{done.stderr[-4000:]}")
         return attach(instance)
     except BaseException:
         instance.destroy()

@@ -90,7 +90,7 @@ class ComposeTarget(Target):
         return int(code), body
 
     def _signal(self, pids: list[int], name: str) -> None:
-        """Send a signal from the host's point of view: the engine does not know, so its restart policy acts as after a crash."""
+        """Send a signal from the host's side: the engine does not know, so it acts as after a crash."""
         words = ["run", "--rm", "--pid=host", "--network=none", "--user=0", "--entrypoint=python"]
         program = f"import os, signal, sys; [os.kill(int(pid), signal.{name}) for pid in sys.argv[1:]]"
         image = self.inspect("dashboard")["Image"]

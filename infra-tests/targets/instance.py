@@ -78,12 +78,12 @@ class Instance:
 
     target: str
     folder: Path
-    settings: dict[str, str] = field(default_factory=dict, repr=False)
+    settings: dict[str, str] = field(default_factory=dict, repr=False, hash=False, compare=False)
 
     @classmethod
     def create(cls, target: str, **settings: str) -> Instance:
         """Return a new one with its ``.env`` written: ``switchyard env``, then canaries in place of its secrets."""
-        folder = Path(tempfile.mkdtemp(prefix="sy-"))
+        folder = Path(tempfile.mkdtemp(prefix="switchyard-test-"))
         folder.chmod(0o755)  # Postgres runs as another user when the tests run as root
         instance = cls(target, folder, settings)
         instance.switchyard("env")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -70,7 +69,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         raise pytest.UsageError("infra-tests share one running stack: run them without -n")
     ending = config.stash[_ending] = ExitStack()
     try:
-        target = start(config.getoption("--target"), config)
+        target = start(str(config.getoption("--target")), config)
     except TargetUnreachable as error:
         pytest.exit(str(error), returncode=EXIT_UNREACHABLE)
     ending.callback(target.instance.destroy)
@@ -92,12 +91,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def target(request: pytest.FixtureRequest) -> Iterator[Target]:
+def target(request: pytest.FixtureRequest) -> Target:
     """The running stack. The tests share it: whoever breaks it waits until it is whole again."""
-    yield request.config.stash[_target]
+    return request.config.stash[_target]
 
 
 @pytest.fixture(scope="session")
 def target_name(request: pytest.FixtureRequest) -> str:
     """The word after ``--target``, for tests that start an instance of their own."""
-    return request.config.getoption("--target")
+    return str(request.config.getoption("--target"))
