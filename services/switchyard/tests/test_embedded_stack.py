@@ -422,7 +422,7 @@ def listening(port: int) -> Iterator[None]:
         yield
 
 
-def test_a_port_that_was_taken_and_a_stale_pid_file_and_the_way_out(stopped: Instance) -> None:
+def test_a_port_that_was_taken_meanwhile_and_the_way_out(stopped: Instance) -> None:
     book = stopped.home / "ports.json"
     port = json.loads(book.read_text())["postgres"]
     pid_file = data(stopped) / "postmaster.pid"  # of a crash long ago; its pid belongs to somebody else now

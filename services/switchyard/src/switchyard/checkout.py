@@ -94,7 +94,7 @@ class Checkout:
                 "STACK-005",
                 f"cannot write in {self.home}: {error.strerror}",
                 why=f"The stack keeps its data and logs there, and you are {getpass.getuser()}. Nothing was changed.",
-                fix="give yourself that folder with chown, or name another: SWITCHYARD_HOME=~/switchyard make up",
+                fix="give yourself that folder with chown, or name another: SWITCHYARD_HOME=~/sy make up",
                 exit_code=EXIT_CONFIG,
             ) from error
 

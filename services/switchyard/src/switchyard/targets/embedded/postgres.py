@@ -137,7 +137,7 @@ class Server:
                 "PG-006",
                 f"{free >> 20} MiB are free in {self.data.parent}; a new database needs {NEEDED_BYTES >> 20} MiB",
                 why="A database without room for its log stops at the next write. Nothing was changed.",
-                fix="free some space, or put the instance elsewhere: SWITCHYARD_HOME=/bigger/disk/switchyard make up",
+                fix="free some space, or put the instance elsewhere: SWITCHYARD_HOME=/bigger/disk/sy make up",
                 exit_code=EXIT_CONFIG,
             )
         fresh = self.data.with_name(f"{self.data.name}.new-{secrets.token_hex(4)}")
