@@ -170,7 +170,7 @@ def test_money_and_times_of_new_tables_are_exact(manager: DatabaseManager) -> No
         )  # fmt: skip
         connection.execute(
             insert(Fill).values(
-                venue="v", venue_trade_id="1", intent_id="i", symbol="X", side="BUY", price=price, quantity=Decimal("-0"),
+                venue="v", venue_trade_id="1", intent_id="i", symbol="X", side="BUY", price=price, quantity=Decimal(0),
                 fee=Decimal("1e-28"), fee_currency="USD", filled_at=when, recorded_at=when, lease_epoch=1,
             )
         )  # fmt: skip

@@ -316,6 +316,20 @@ def test_a_user_who_may_not_is_told_so(empty: ThrowawayDatabase) -> None:
     assert tables(empty) == set()
 
 
+def test_a_migration_that_the_database_refuses_is_rolled_back_whole(empty: ThrowawayDatabase) -> None:
+    """Somebody's view has the name of an index that revision 0002 makes: 0001 stays, of 0002 there is nothing."""
+    empty.execute("CREATE VIEW ix_fills_intent_id AS SELECT 1")
+    with pytest.raises(SwitchyardError) as failed:
+        upgrade(empty.url_text())
+    assert failed.value.code == "SCHEMA-008"
+    assert failed.value.exit_code == 1
+    assert failed.value.what.endswith('failed: relation "ix_fills_intent_id" already exists')
+    assert empty.execute("SELECT version_num FROM alembic_version") == [("0001",)]
+    assert not tables(empty) & {"bot_lease", "order_intents", "fills"}
+    empty.execute("DROP VIEW ix_fills_intent_id")
+    assert upgrade(empty.url_text()).applied == ["0002"]
+
+
 def test_migrator_makes_everything_as_the_owner(empty: ThrowawayDatabase) -> None:
     ensure_roles(empty.url(), ROLE_PASSWORDS)
     upgrade(empty.url("migrator"))

@@ -268,8 +268,8 @@ def catalog(database: ThrowawayDatabase) -> list[tuple[object, ...]]:
         " WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'S', 'v')",
         "SELECT t.attrelid::regclass::text, t.attname, a.grantee, a.privilege_type FROM pg_attribute t,"
         " aclexplode(t.attacl) a WHERE t.attacl IS NOT NULL AND t.attrelid > 16384",
-        "SELECT nspname, o.rolname, a.grantee, a.privilege_type FROM pg_namespace n JOIN pg_roles o ON o.oid = nspowner,"
-        " aclexplode(nspacl) a WHERE nspname IN ('public', 'switchyard')",
+        "SELECT nspname, o.rolname, a.grantee, a.privilege_type FROM pg_namespace n JOIN pg_roles o"
+        " ON o.oid = nspowner, aclexplode(nspacl) a WHERE nspname IN ('public', 'switchyard')",
         "SELECT a.grantee, a.privilege_type FROM pg_database, aclexplode(datacl) a WHERE datname = current_database()",
         "SELECT p.oid, a.grantee FROM pg_proc p, aclexplode(proacl) a WHERE pronamespace = 'pg_catalog'::regnamespace",
         "SELECT n.nspname, defaclobjtype, a.grantee, a.privilege_type FROM pg_default_acl d"

@@ -18,12 +18,14 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, text
+from sqlalchemy import exc as sa
 from sqlalchemy.types import TypeEngine
 
 from tradedb import adopt
 from tradedb.errors import EXIT_CONFIG, EXIT_FAILED, EXIT_UNREACHABLE, SwitchyardError
 from tradedb.manager import DatabaseManager, DatabaseUnavailable
 from tradedb.models import Base
+from tradedb.redaction import redact
 from tradedb.roles import OWNER, grant_tables
 
 MIGRATION_LOCK = 7_303_021_990  # pg_advisory_xact_lock's key in this database
@@ -101,7 +103,8 @@ def upgrade(
 
     Raises:
         SwitchyardError: SCHEMA-002 the database is newer than the code, SCHEMA-003 its tables are not ours, SCHEMA-004
-            another process held the lock all the time, SCHEMA-005 the user may not; DatabaseUnavailable.
+            another process held the lock all the time, SCHEMA-005 the user may not, SCHEMA-008 the database refused its
+            SQL; DatabaseUnavailable.
     """
     if not isinstance(manager_or_url, DatabaseManager):
         manager = DatabaseManager(manager_or_url, service="switchyard-migrate", create_file=True)
@@ -138,6 +141,8 @@ def upgrade(
             if error.code == "DB-006":
                 raise _not_allowed(error) from error
             raise
+        except sa.DBAPIError as error:
+            raise _failed(manager, error) from error
         adopted = adopted or done.kind == "adopted"
         if done.kind == "nothing":
             return MigrationResult(before, done.revision, applied, adopted)
@@ -269,6 +274,18 @@ def _newer(revision: str) -> SwitchyardError:
         f"the schema is newer than the code: the database is at revision {revision}, the code at {head_revision()}",
         why="newer code has migrated it. Nothing was changed.",
         fix="run the newer version of this code (git pull && make setup), or point DATABASE_URL at the right database",
+        exit_code=EXIT_FAILED,
+    )
+
+
+def _failed(manager: DatabaseManager, error: sa.DBAPIError) -> SwitchyardError:
+    """Return the error for a migration whose SQL the database refused."""
+    first_line = str(error.orig).strip().splitlines()[0]
+    return SwitchyardError(
+        "SCHEMA-008",
+        f"a migration of {manager.url_redacted} failed: {redact(first_line)}",
+        why="the database holds something that is in its way. That migration was rolled back; those before it stay.",
+        fix="rename or remove what is named above if it is not ours, then: tradedb migrate",
         exit_code=EXIT_FAILED,
     )
 

@@ -16,8 +16,8 @@ class TcpProxy:
 
     ``silent``: bytes are read and acknowledged but no longer passed on, in both directions, as a frozen host does.
     ``on_commit``: what happens to the next COMMIT, once. "swallow request": it never reaches the server, and the
-    connection is cut. "lose reply": it is carried out, and the connection is cut before the client hears of it. "silence
-    reply": it is carried out, and the client hears nothing at all.
+    connection is cut. "lose reply": it is carried out, and the connection is cut before the client hears of it.
+    "silence reply": it is carried out, and the client hears nothing at all.
     """
 
     def __init__(self, target_port: int) -> None:

@@ -23,7 +23,7 @@ if handed_over is not None:
     run(handed_over)
 elif context.is_offline_mode():
     raise SwitchyardError(
-        "SCHEMA-008",
+        "SCHEMA-007",
         "migrations as SQL text are not offered",
         why="they look at the database while they run (which roles are there, what it holds). Nothing was changed.",
         fix="tradedb migrate",
