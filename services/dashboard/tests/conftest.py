@@ -97,12 +97,14 @@ def open_dashboard(settings: DashboardSettings) -> Iterator[Open]:
             signed_in: bool = True,
             base_url: str = ORIGIN,
             app: Starlette | None = None,
+            patience_s: float = 10,
             **kwargs: Any,
         ) -> Visitor:
             if app is None:
                 manager = DatabaseManager(url, service="dashboard")
-                # answers are not kept between two looks of a test, except as the last good ones
-                app = create_app(settings.model_copy(), manager, snapshots=Snapshots(fresh_for_s=0), **kwargs)
+                # a test looks at what is there now: answers are kept as the last good ones only, none is read ahead
+                kwargs = {"snapshots": Snapshots(fresh_for_s=0, patience_s=patience_s), "warm": False, **kwargs}
+                app = create_app(settings.model_copy(), manager, **kwargs)
             client = stack.enter_context(
                 TestClient(app, base_url=base_url, follow_redirects=False, raise_server_exceptions=False)
             )

@@ -71,6 +71,8 @@ def test_a_lost_database_shows_the_last_good_data_with_its_age_and_comes_back(
             r"Database not answering since [\d-]+ [\d:]+ UTC ?; showing data from \d+ s ago", banner(page)
         ), path
         assert still_there in page.text, path
+        assert 'class="ok"' not in page.text, path  # what was fine then is not said to be fine now
+    assert "When last read: the bot is running" in visitor.get("/").text
     ready = visitor.get("/readyz")
     assert ready.status_code == 503
     assert ready.json()["reason"]
@@ -88,9 +90,8 @@ def test_a_database_that_hangs_does_not_hang_the_pages(
     own_database: ThrowawayDatabase, open_dashboard: Open, rows_on: Any
 ) -> None:
     rows_on(own_database.url("postgres")).bot()
-    visitor = open_dashboard(own_database.url("dashboard"))
+    visitor = open_dashboard(own_database.url("dashboard"), patience_s=2)
     visitor.get("/")
-    time.sleep(1)
     server = psutil.Process(own_database.server.pid)
     processes = [server, *server.children(recursive=True)]
     for process in processes:
@@ -108,6 +109,18 @@ def test_a_database_that_hangs_does_not_hang_the_pages(
         for process in processes:
             process.resume()
     eventually(lambda: "not answering" not in banner(visitor.get("/")))
+
+
+def test_the_main_pages_are_read_though_nobody_looks(
+    own_database: ThrowawayDatabase, open_dashboard: Open, rows_on: Any
+) -> None:
+    rows_on(own_database.url("postgres")).bot()
+    snapshots = Snapshots(fresh_for_s=0)
+    visitor = open_dashboard(own_database.url("dashboard"), snapshots=snapshots, warm=True)
+    eventually(lambda: snapshots.newest() is not None)
+    own_database.server.stop("immediate")
+    assert "10,020.25" in visitor.get("/").text
+    own_database.server.start()
 
 
 def test_before_any_data_was_read_the_page_says_why_there_is_none(open_dashboard: Open) -> None:

@@ -53,6 +53,7 @@ def create_app(
     *,
     behind_proxy: bool = False,
     snapshots: Snapshots | None = None,
+    warm: bool = True,
 ) -> Starlette:
     """Return the application. Nothing is connected before its lifespan begins.
 
@@ -61,6 +62,7 @@ def create_app(
         manager: the way to the database; disposed of at the end.
         behind_proxy: exactly one trusted proxy stands before us (Railway's edge).
         snapshots: how long pages wait and answers are kept; without it the defaults.
+        warm: read the main pages now and then though nobody looks.
 
     Raises: SwitchyardError, DASH-001 to DASH-004.
     """
@@ -74,11 +76,12 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        warming = asyncio.create_task(_keep_warm(pages))
+        warming = asyncio.create_task(_keep_warm(pages)) if warm else None
         yield
-        warming.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await warming
+        if warming is not None:
+            warming.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await warming
         await asyncio.gather(snapshots.settle(SETTLE_S), probes.snapshots.settle(SETTLE_S))
         manager.dispose()
 

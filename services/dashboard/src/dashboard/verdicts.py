@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal
 
@@ -46,6 +46,18 @@ def overview_verdicts(overview: Overview, *, heartbeat_warn_s: float) -> list[Ve
     if other := _status_verdict(overview.position_statuses):
         found.append(other)
     return found
+
+
+def of_then(verdicts: list[Verdict]) -> list[Verdict]:
+    """Return the sentences for data that could not be read anew: nothing is fine now that only was fine then."""
+    return [
+        replace(
+            verdict,
+            level="info" if verdict.level == "ok" else verdict.level,
+            sentence=f"When last read: {verdict.sentence[0].lower()}{verdict.sentence[1:]}",
+        )
+        for verdict in verdicts
+    ]
 
 
 def bot_verdict(overview: Overview, *, heartbeat_warn_s: float) -> Verdict:

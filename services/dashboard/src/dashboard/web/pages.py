@@ -75,7 +75,7 @@ class Pages:
         )
         return self._render.page(
             request, "overview.html", page="overview", fresh=_freshness(answer), seen=seen, chart=chart, zone=zone,
-            verdicts=verdicts.overview_verdicts(seen, heartbeat_warn_s=self._heartbeat_warn_s),
+            verdicts=_dated(answer, verdicts.overview_verdicts(seen, heartbeat_warn_s=self._heartbeat_warn_s)),
             chart_range=wanted if wanted in RANGES else DEFAULT_RANGE, ranges=list(RANGES),
         )  # fmt: skip
 
@@ -97,7 +97,7 @@ class Pages:
             return self._without_data(request, "database", answer)
         return self._render.page(
             request, "database.html", page="database", fresh=_freshness(answer), seen=answer.value,
-            verdicts=verdicts.database_verdicts(answer.value),
+            verdicts=_dated(answer, verdicts.database_verdicts(answer.value)),
         )  # fmt: skip
 
     async def warm(self) -> None:
@@ -128,6 +128,10 @@ class Pages:
             what=known.what if known else fresh.reason, why=known.why if known else "", fix=known.fix if known else "",
             other=self._snapshots.newest(),
         )  # fmt: skip
+
+
+def _dated(answer: Answer[Any], found: list[verdicts.Verdict]) -> list[verdicts.Verdict]:
+    return found if answer.trouble is None else verdicts.of_then(found)
 
 
 def _freshness(answer: Answer[Any]) -> Freshness:
