@@ -98,7 +98,8 @@ def test_a_model_row_round_trips_exactly(bot: DatabaseManager) -> None:
             insert(Trade).values(
                 symbol="BTCUSDT", side="LONG", source="PAPER", entry_price=Decimal("0.1"), exit_price=Decimal("1e-9"),
                 size=Decimal("123456789.123456789123456789"), entry_time=when, exit_time=when,
-                pnl=Decimal("-0.30000000000000004"), pnl_percent=float("inf"), strategy_name="s", strategy_config={"a": [1, None]},
+                pnl=Decimal("-0.30000000000000004"), pnl_percent=float("inf"), strategy_name="s",
+                strategy_config={"a": [1, None]},
             )
         )  # fmt: skip
 

@@ -173,6 +173,35 @@ def start(url: str, *arguments: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+AT_ONCE = """
+import dataclasses, json, sys
+from tradedb.migrate import head_revision, upgrade
+head_revision()
+print("ready", flush=True)
+sys.stdin.readline()
+print(json.dumps(dataclasses.asdict(upgrade(sys.argv[1]))))
+"""
+
+
+def start_at_once(url: str, count: int) -> list[subprocess.Popen[str]]:
+    """Return processes that have imported everything and were let go together, so that they really meet."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", AT_ONCE, url],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(count)
+    ]  # fmt: skip
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    return processes
+
+
 def finish(processes: list[subprocess.Popen[str]]) -> list[dict[str, Any]]:
     results = []
     for process in processes:
@@ -186,7 +215,7 @@ def finish(processes: list[subprocess.Popen[str]]) -> list[dict[str, Any]]:
 def test_twenty_processes_at_once_migrate_an_empty_database_once(empty: ThrowawayDatabase) -> None:
     """As migrator, whose role has fewer connections than that: those turned away come again."""
     ensure_roles(empty.url(), ROLE_PASSWORDS)
-    results = finish([start(empty.url_text("migrator")) for _ in range(20)])
+    results = finish(start_at_once(empty.url_text("migrator"), 20))
     assert len(results) == 20
     assert {result["after"] for result in results} == {"0002"}
     applied = sorted(revision for result in results for revision in result["applied"])
@@ -197,7 +226,7 @@ def test_twenty_processes_at_once_migrate_an_empty_database_once(empty: Throwawa
 
 def test_five_processes_at_once_migrate_an_empty_sqlite_file_once(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/new/folder/x.db"
-    results = finish([start(url) for _ in range(5)])
+    results = finish(start_at_once(url, 5))
     assert sorted(revision for result in results for revision in result["applied"]) == ["0001", "0002"]
 
 
