@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/sqlite_to_postgres.py [--rows 500000] [--runs 3] [--json]
 
 One table like the bot's trades, with its primary key. In turn, on the same server (fsync on), into an empty table each
-time: the engine of `switchyard copy` from the first look at the file to the commit (snapshot, every value checked, COPY,
-all values read back and compared), and psycopg2's execute_values (1,000 rows a statement, one transaction, nothing
+time: the engine of `switchyard copy`, from the first look at the file to the commit (snapshot, every value checked,
+COPY, all read back and compared), and psycopg2's execute_values (1,000 rows a statement, one transaction, nothing
 checked, nothing compared). Medians; the machine's noise is in the spread.
 """
 

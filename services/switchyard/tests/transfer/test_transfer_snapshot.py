@@ -351,3 +351,22 @@ def test_what_a_killed_run_left_is_removed(place: Path, own_temporary_folder: Pa
     )
     assert len(list(own_temporary_folder.iterdir())) == 1
     assert read(path) == [(1, "x")]  # and the fixture sees that nothing is left
+
+
+def test_runs_at_the_same_time_leave_each_others_folders_alone() -> None:
+    lost: list[Path] = []
+
+    def run() -> None:
+        for _ in range(60):
+            with snapshots.private_folder() as folder:
+                (folder / "mine").touch()
+                time.sleep(0.001)
+                if not (folder / "mine").exists():
+                    lost.append(folder)
+
+    threads = [threading.Thread(target=run) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert lost == []

@@ -15,6 +15,7 @@ from switchyard.output import Progress
 from switchyard.transfer import CopyReport, copy, engine
 from switchyard.transfer import target as targets
 from switchyard.transfer.check import FindingsError
+from switchyard.transfer.source import SourceDatabase
 from tradedb.errors import SwitchyardError
 from tradedb.testing import PostgresServer, ThrowawayDatabase, free_port, throwaway_server
 from transfer_harness import make_twin, run_copy, sqlite_file, url_of
@@ -433,3 +434,11 @@ def test_a_server_that_dies_during_the_writing_leaves_nothing(own_server: Postgr
     own_server.start()
     assert database.execute("SELECT count(*) FROM t") == [(0,)]
     assert run_copy(source, database).rows == 40_000
+
+
+def test_a_reader_that_stops_in_the_middle_leaves_nothing_to_complain_of(tmp_path: Path) -> None:
+    source = sqlite_file(tmp_path / "s.db", T, rows={"t": [(n, "x") for n in range(500)]})
+    with SourceDatabase(source) as database:
+        batches = database.batches(database.tables[0])
+        assert len(next(batches)) == 100
+    del batches  # a generator that would touch the closed file now fails this test run

@@ -71,10 +71,12 @@ class _NeedsFilesError(Exception):
 def private_folder() -> Iterator[Path]:
     """Yield a folder that only this user can enter; removed at the end, also those of runs that were killed."""
     _remove_leftovers()
-    folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))  # mode 0700
-    lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    made = Path(tempfile.mkdtemp(prefix="switchyard-new-"))  # mode 0700
+    lock = os.open(made / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    # under its final name only now, so that another run never takes it for a leftover
+    folder = made.rename(made.with_name(made.name.replace("switchyard-new-", FOLDER_PREFIX)))
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

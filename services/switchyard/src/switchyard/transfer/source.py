@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import sqlite3
@@ -89,11 +88,10 @@ class SourceDatabase:
         expressions = [*(table.naming if named else ()), *wanted]
         self.connection.text_factory = _LENIENT if lenient else str
         cursor = self.connection.execute(f"SELECT {', '.join(expressions)} FROM {quoted(table.name)}{order}")  # noqa: S608
-        with contextlib.closing(cursor):
-            size = _FIRST_BATCH_ROWS
-            while rows := cursor.fetchmany(size):
-                yield rows
-                size = next_batch_size(rows)
+        size = _FIRST_BATCH_ROWS
+        while rows := cursor.fetchmany(size):  # the cursor ends with the connection: a reader may stop in the middle
+            yield rows
+            size = next_batch_size(rows)
 
     def table_digest(self, table: SourceTable) -> TableDigest:
         """Return an empty digest of the table, to be fed with its rows."""
