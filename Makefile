@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-PYTHON ?= python3
+PYTHON ?= $(firstword $(wildcard .venv/bin/python) python3)
 BIN := .venv/bin
 SWITCHYARD := $(BIN)/switchyard
 

@@ -188,7 +188,9 @@ def create() -> None:
     elif VENV.exists():
         say("the .venv that is there is incomplete or of another Python: making it anew")
         shutil.rmtree(VENV)
-    run("an empty environment", [sys.executable, "-m", "venv", str(VENV)])
+    # make runs us with .venv's own Python where there is one, and that one was just deleted
+    python = getattr(sys, "_base_executable", sys.executable)
+    run("an empty environment", [python, "-m", "venv", str(VENV)])
 
 
 def install(kind: str) -> None:
