@@ -216,7 +216,8 @@ def test_a_schema_that_the_code_does_not_know_is_not_ready(whole: Target) -> Non
             assert "9999" in body["reason"], body
         status = whole.status()
         assert (status["database"]["revision"], status["database"]["head"]) == ("9999", head)
-        assert not any(service["healthy"] for service in status["services"][1:])
+        if whole.name == "embedded":  # Compose asks its containers by itself, every 10 s
+            assert not any(service["healthy"] for service in status["services"][1:])
         migrated = whole.instance.switchyard("db", "prepare", check=False)
         assert migrated.returncode != 0
         assert "9999" in migrated.stderr

@@ -70,7 +70,7 @@ class ComposeTarget:
             self._wait_ready(step, compose, ("postgres",))
         self.prepare(report)
         if sources:
-            self._copy_before_start(report, sources, assume_yes=assume_yes)
+            self._copy_before_start(report, sources)
         with report.step("trading-bot and dashboard are ready") as step:
             compose.stream(step, *_start(*APPLICATIONS), timeout_s=START_TIMEOUT_S)
             self._wait_ready(step, compose, APPLICATIONS)
@@ -183,10 +183,13 @@ class ComposeTarget:
             "postgres",
         ]
 
-    def _copy_before_start(self, report: Progress, sources: Sequence[SourceArg], *, assume_yes: bool) -> None:
-        """Copy, and go no further if it fails: the services must not write beside half a history."""
+    def _copy_before_start(self, report: Progress, sources: Sequence[SourceArg]) -> None:
+        """Copy, and go no further if it fails: the services must not write beside half a history.
+
+        Giving the files to `up` was the consent; tables that hold rows are refused anyway.
+        """
         report.note(f"copy {', '.join(source.label for source in sources)}")
-        status = self.copy(sources, assume_yes=assume_yes, as_json=False, dry_run=False)
+        status = self.copy(sources, assume_yes=True, as_json=False, dry_run=False)
         if status != 0:
             raise SwitchyardError(
                 "COMPOSE-010",
