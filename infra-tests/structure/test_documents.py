@@ -14,7 +14,7 @@ from targets.instance import CHECKOUT
 
 DOCUMENTS = sorted([*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").rglob("*.md")])
 SOURCES = sorted([*CHECKOUT.glob("services/*/src/**/*.py"), *CHECKOUT.glob("scripts/*.py")])
-CODE = re.compile(r"[\"']([A-Z]{2,}-\d{3})[\"']")
+CODE = re.compile(r"(?:[\"']|error )([A-Z]{2,}-\d{3})(?:[\"']|:)")
 
 
 def relative(path: Path) -> str:
@@ -90,7 +90,7 @@ def test_every_section_says_what_to_do() -> None:
     for page in (CHECKOUT / "docs" / "troubleshooting").glob("*.md"):
         for section in re.split(r"^## ", page.read_text(), flags=re.MULTILINE)[1:]:
             title, _, body = section.partition("\n")
-            if len(body.split()) < 15:
+            if len(body.split()) < 8:
                 short.append(title)
     assert short == []
 

@@ -35,7 +35,7 @@ fit stops the start with exit code 78 and names the variable, what was expected 
 
 The keys of the local stack's own `.env` (ports, the passwords of the roles) are described in
 [`.env.example`](../.env.example); errors in
-[troubleshooting](troubleshooting.md).
+[troubleshooting](troubleshooting/README.md).
 
 ## Which database
 
