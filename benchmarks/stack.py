@@ -2,8 +2,9 @@
 
     .venv/bin/python benchmarks/stack.py [--target embedded|compose] [--runs 5] [--cold] [--json]
 
-Warm: the stack has been up once, is stopped, and comes up again with its data. Cold (`--cold`): a clone of this checkout's HEAD in an empty
-folder, everything downloaded anew by pip (its cache is switched off), first `make up`. Each run is an instance of its own, beside the developer's.
+Warm: the stack has been up once, is stopped, and comes up again with its data. Cold (`--cold`): a clone of this
+checkout's HEAD in an empty folder, everything downloaded anew by pip (its cache is switched off), first `make up`. Each
+run is an instance of its own, beside the developer's.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 from pathlib import Path
 
 import psutil
+from dotenv import dotenv_values
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 SWITCHYARD = CHECKOUT / ".venv/bin/switchyard"
@@ -37,37 +39,36 @@ def instance(folder: Path) -> dict[str, str]:
 
 
 def memory_mib(target: str, env: dict[str, str]) -> dict[str, float]:
-    """Return each service's resident memory in MiB, its children included (Postgres counts shared pages once, by PSS)."""
-    if target == "compose":
-        names = subprocess.run(
-            ["docker", "stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}"],
-            capture_output=True, text=True, check=True, timeout=60,
-        ).stdout
-        from dotenv import dotenv_values
+    """Return what each service takes, in MiB: of a container what the engine says, of a process its share of pages."""
+    return container_memory_mib(env) if target == "compose" else process_memory_mib(env["SWITCHYARD_HOME"])
 
-        project = dotenv_values(env["SWITCHYARD_ENV_FILE"])["COMPOSE_PROJECT_NAME"]
-        units = {"KiB": 1 / 1024, "MiB": 1.0, "GiB": 1024.0}
-        result: dict[str, float] = {}
-        for line in names.splitlines():
-            name, used, *_ = line.split()
-            if name.startswith(f"{project}-"):
-                result[name.removeprefix(f"{project}-").rsplit("-", 1)[0]] = round(float(used[:-3]) * units[used[-3:]], 1)
-        return result
-    result = {}
-    home = env["SWITCHYARD_HOME"]
+
+def container_memory_mib(env: dict[str, str]) -> dict[str, float]:
+    """Return `docker stats` of the instance's containers."""
+    project = dotenv_values(env["SWITCHYARD_ENV_FILE"])["COMPOSE_PROJECT_NAME"]
+    command = ["docker", "stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
+    units = {"KiB": 1 / 1024, "MiB": 1.0, "GiB": 1024.0}
+    result: dict[str, float] = {}
+    for name, used, *_ in map(str.split, lines):
+        if name.startswith(f"{project}-"):
+            service = name.removeprefix(f"{project}-").rsplit("-", 1)[0]
+            result[service] = round(float(used[:-3]) * units[used[-3:]], 1)
+    return result
+
+
+def process_memory_mib(home: str) -> dict[str, float]:
+    """Return the proportional set size of the instance's processes; Postgres with its children."""
+    marks = {"trading-bot": "trading-bot run", "dashboard": "dashboard run", "supervisor": "supervisord"}
+    result: dict[str, float] = {}
     for process in psutil.process_iter(["cmdline"]):
         line = " ".join(process.info["cmdline"] or [])
-        try:
-            if process.environ().get("SWITCHYARD_HOME") != home:
-                continue
-        except psutil.Error:
-            continue
-        name = next((n for n, mark in (("trading-bot", "trading-bot run"), ("dashboard", "dashboard run"), ("postgres", "postgres -D")) if mark in line), None)
-        if name is None and "supervisord" in line:
-            name = "supervisor"
-        if name:
-            family = [process, *process.children(recursive=True)] if name == "postgres" else [process]
-            result[name] = round(sum(p.memory_full_info().pss for p in family) / 2**20, 1)
+        name = next((name for name, mark in marks.items() if mark in line), None)
+        if name is None and Path(line.split(" ")[0]).name == "postgres" and home in line:
+            family = [process, *process.children(recursive=True)]
+            result["postgres"] = round(sum(one.memory_full_info().pss for one in family) / 2**20, 1)
+        elif name and home in line + process.cwd():
+            result[name] = round(process.memory_full_info().pss / 2**20, 1)
     return result
 
 
@@ -98,7 +99,9 @@ def main() -> None:
         if args.cold:
             clone = folder / "clone"
             subprocess.run(["git", "clone", "-q", str(CHECKOUT), str(clone)], check=True)
-            cold_env = {k: v for k, v in os.environ.items() if not k.startswith("SWITCHYARD_")} | {"PIP_NO_CACHE_DIR": "1"}
+            cold_env = {k: v for k, v in os.environ.items() if not k.startswith("SWITCHYARD_")} | {
+                "PIP_NO_CACHE_DIR": "1"
+            }
             try:
                 report["cold_make_up_s"] = round(run(["make", "up", f"TARGET={args.target}"], cold_env, clone), 1)
             finally:

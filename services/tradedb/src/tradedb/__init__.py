@@ -1,4 +1,7 @@
-"""What both services import. Names load on first use: the command line wants the errors and not SQLAlchemy."""
+"""What both services import.
+
+Names load on first use: the command line wants the errors and not SQLAlchemy.
+"""
 
 from __future__ import annotations
 

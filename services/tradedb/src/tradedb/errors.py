@@ -12,7 +12,7 @@ class SwitchyardError(Exception):
     """An error as a person gets it: a code, what happened, why, and the one command to run next.
 
     Args:
-        code: stable and documented in docs/troubleshooting.md, like ``DB-001``.
+        code: stable and documented in docs/troubleshooting/, like ``DB-001``.
         what: what was expected and found, and where (file, table, key, variable).
         why: the cause, and whether anything was changed.
         fix: the next command, or the line to correct.
