@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import DateTime, Double, Float, Numeric, String
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -57,14 +58,21 @@ class ExactNumeric(TypeDecorator[Decimal]):
         return None if value is None else Decimal(value)
 
 
+# says its zone, so that a file of ours can be copied into timestamptz without anybody guessing
+_SQLITE_UTC = sqlite.DATETIME(
+    storage_format="%(year)04d-%(month)02d-%(day)02d %(hour)02d:%(minute)02d:%(second)02d.%(microsecond)06d+00:00",
+    regexp=r"(\d+)-(\d+)-(\d+) (\d+):(\d+):(\d+)\.(\d+)\+00:00",
+)
+
+
 class UtcDateTime(TypeDecorator[datetime]):
-    """Times in new tables: aware UTC in Python, ``timestamptz`` on Postgres, UTC wall clock on SQLite."""
+    """Times in new tables: aware UTC in Python, ``timestamptz`` on Postgres, text that ends in +00:00 on SQLite."""
 
     impl = DateTime
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        return dialect.type_descriptor(DateTime(timezone=dialect.name != "sqlite"))
+        return dialect.type_descriptor(_SQLITE_UTC if dialect.name == "sqlite" else DateTime(timezone=True))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         if value is None:
