@@ -36,9 +36,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "target" in metafunc.fixturenames or "target_name" in metafunc.fixturenames:
-        fixture = "target" if "target" in metafunc.fixturenames else "target_name"
-        metafunc.parametrize(fixture, [metafunc.config.getoption("--target")], indirect=True, scope="session")
+    for name in ("target", "target_name"):
+        if name in metafunc.fixturenames and not _own_parameter(metafunc.definition, name):
+            metafunc.parametrize(name, [metafunc.config.getoption("--target")], indirect=True, scope="session")
+            return
+
+
+def _own_parameter(item: pytest.Item, name: str) -> bool:
+    """Whether a test gives that argument itself: a unit test may have a parameter of our fixture's name."""
+    given = [mark.args[0] for mark in item.iter_markers("parametrize")]
+    return any(name in (names.replace(",", " ").split() if isinstance(names, str) else names) for names in given)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -62,7 +69,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Start the target before the first test, if any test wants it; when it cannot be reached, end the run."""
     config = session.config
-    wanted = [item for item in session.items if "target" in getattr(item, "fixturenames", ())]
+    wanted = any(
+        "target" in getattr(item, "fixturenames", ()) and not _own_parameter(item, "target") for item in session.items
+    )
     if not wanted or config.option.collectonly:
         return
     if os.environ.get("PYTEST_XDIST_WORKER"):
