@@ -17,7 +17,7 @@ from switchyard.targets import (
     StackStatus,
     choose_target,
     current_target,
-    make_target,
+    find_target,
 )
 
 if TYPE_CHECKING:
@@ -58,8 +58,7 @@ def down() -> None:
     report = Progress()
     checkout = Checkout.find()
     with checkout.lock("down"):
-        name = checkout.state().target
-        target = make_target(name, checkout) if name else None
+        target = find_target(checkout)
         if target is None or not target.running():
             sys.stdout.write("Nothing runs.\n")
             return
@@ -70,12 +69,12 @@ def down() -> None:
 def status(*, as_json: bool) -> int:
     """Print what runs; return 0 if all of it is healthy, else 1."""
     checkout = Checkout.find()
-    name = checkout.state().target
-    if name is None:
+    target = find_target(checkout)
+    if target is None:
         stopped = tuple(ServiceStatus(service, "stopped", None, healthy=False) for service in SERVICES)
         found = StackStatus(None, stopped, DatabaseStatus())
     else:
-        found = make_target(name, checkout).status()
+        found = target.status()
     if as_json:
         print_json(found.as_dict())
     else:
@@ -128,8 +127,8 @@ def reset(*, assume_yes: bool) -> None:
 
     report = Progress()
     checkout = Checkout.find()
-    name = checkout.state().target
-    if name is None:
+    target = find_target(checkout)
+    if target is None:
         sys.stdout.write("There is no data to delete: nothing was ever started here.\n")
         return
     if not assume_yes:
@@ -141,12 +140,12 @@ def reset(*, assume_yes: bool) -> None:
                 fix="if you mean it: .venv/bin/switchyard reset --yes",
                 exit_code=EXIT_USAGE,
             )
-        question = f"Stop everything and DELETE the database of the {name} target of {checkout.root}?"
+        question = f"Stop everything and DELETE the database of the {target.name} target of {checkout.root}?"
         if not click.confirm(question, default=False, err=True):
             sys.stdout.write("Nothing was deleted.\n")
             return
     with checkout.lock("reset"):
-        make_target(name, checkout).reset(report)
+        target.reset(report)
         checkout.remember(target=None)
     sys.stdout.write(f"The data is deleted ({report.elapsed_s:.1f} s); .env and the ports stay. Next: make up\n")
 
@@ -203,7 +202,7 @@ def _checkout_with_stack() -> Checkout | None:
         checkout = Checkout.find()
     except SwitchyardError:
         return None
-    return checkout if checkout.state().target else None
+    return checkout if find_target(checkout) else None
 
 
 def _require_file(source: SourceArg) -> None:

@@ -5,6 +5,7 @@ The command line knows only what is in this module; `embedded` and `compose` are
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -187,7 +188,8 @@ def choose_target(checkout: Checkout, requested: str | None) -> Choice:
     """
     from switchyard.targets import docker_engine
 
-    remembered = checkout.state().target
+    found = find_target(checkout)
+    remembered = found.name if found else None
     name, reason = requested, "asked for"
     if name is None and remembered is not None:
         name, reason = remembered, "as last time"
@@ -203,20 +205,32 @@ def choose_target(checkout: Checkout, requested: str | None) -> Choice:
     return choice
 
 
+def find_target(checkout: Checkout) -> Target | None:
+    """Return the target that ``up`` chose last, else Compose where `docker compose up` was typed by hand, else None."""
+    name = checkout.state().target
+    if name is not None:
+        return make_target(name, checkout)
+    if checkout.env_file.exists() and shutil.which("docker"):
+        by_hand = make_target("compose", checkout)
+        if by_hand.running():
+            return by_hand
+    return None
+
+
 def current_target(checkout: Checkout) -> Target:
-    """Return the target that ``up`` chose last; ``status``, ``logs``, ``copy`` … follow it.
+    """Return the target that runs, or ran last; ``status``, ``logs``, ``copy`` … follow it.
 
     Raises: SwitchyardError: STACK-003, nothing was ever started here.
     """
-    name = checkout.state().target
-    if name is None:
+    target = find_target(checkout)
+    if target is None:
         raise SwitchyardError(
             "STACK-003",
             "no stack was started from this checkout yet",
             why=f"{checkout.state_file} names no target. Nothing was changed.",
             fix="make up",
         )
-    return make_target(name, checkout)
+    return target
 
 
 def _refuse_two_at_once(checkout: Checkout, running: str, wanted: str) -> None:
