@@ -49,8 +49,10 @@ check: setup-dev ## Check style, types, import rules, containers, workflows and 
 	$(BIN)/shellcheck .ci/run requirements/lock.sh infra-tests/offline-images/postgres/*.sh
 	$(BIN)/zizmor --offline --quiet .github/workflows
 	$(BIN)/python -m pytest -q infra-tests/structure
-bench: setup-dev ## Measure what benchmarks/README.md reports
-	$(BIN)/python benchmarks/stack.py $(ARGS)
+bench: setup-dev ## Measure what benchmarks/README.md reports: TARGET=embedded|compose
+	$(BIN)/python benchmarks/stack.py $(if $(TARGET),--target $(TARGET))
+	$(BIN)/python benchmarks/durable_write.py
+	$(BIN)/python benchmarks/sqlite_to_postgres.py
 
 ##@ Maintenance
 docs: setup-dev ## Write docs/configuration.md anew from the settings

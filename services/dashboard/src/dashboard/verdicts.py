@@ -125,8 +125,7 @@ def _status_verdict(statuses: dict[str, int]) -> Verdict | None:
         "info",
         f"{formats.plural(total, 'position')} of the copied history "
         f"{'is' if total == 1 else 'are'} not counted as open: {parts}.",
-        "The original system marked an order as FILLED when it was carried out and never closed the row; "
-        "what came of it is in the trades.",
+        "The file does not say whether they were ever closed, so nothing is guessed: they are kept as they were.",
     )
 
 
