@@ -152,9 +152,8 @@ class Server:
             self._initdb(fresh, password_file)
         finally:
             Path(password_file).unlink(missing_ok=True)
-        with (fresh / "postgresql.conf").open("a") as handle:
-            handle.write("\ninclude 'switchyard.conf'\n")
-        (fresh / "pg_hba.conf").write_text(HBA)
+        self._put(fresh / "postgresql.conf", (fresh / "postgresql.conf").read_text() + "\ninclude 'switchyard.conf'\n")
+        self._put(fresh / "pg_hba.conf", HBA)
         self._write_settings(fresh)
         fresh.rename(self.data)
 
@@ -189,10 +188,21 @@ class Server:
         self._write_settings(self.data)
 
     def _write_settings(self, folder: Path) -> None:
-        path = folder / "switchyard.conf"
-        path.write_text(SETTINGS)
-        if self.account:
-            os.chown(path, self.account.uid, self.account.gid)
+        self._put(folder / "switchyard.conf", SETTINGS)
+
+    def _put(self, path: Path, text: str) -> None:
+        """Write a file of the data folder anew.
+
+        The folder belongs to the user that runs Postgres, and we may be root: a link that stands there under the file's
+        name must not lead us to write, and give away, a file elsewhere.
+        """
+        fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w") as handle:
+            handle.write(text)
+            if self.account:
+                os.fchown(fd, self.account.uid, self.account.gid)
+        fresh.replace(path)
 
     def lost_pid(self) -> int | None:
         """Return the pid of a server that runs on this data folder, whoever started it; None if there is none.

@@ -71,8 +71,10 @@ class Supervisor:
             yield server.supervisor
 
     def answers(self) -> bool:
-        """Return whether supervisor runs and takes orders."""
+        """Return whether supervisor runs and takes orders. A socket that somebody else put into /tmp is not asked."""
         try:
+            if self.socket.parent != self.run and self.socket.parent.lstat().st_uid != os.getuid():
+                return False
             with socket.socket(socket.AF_UNIX) as probe:
                 probe.settimeout(ANSWER_TIMEOUT_S)
                 probe.connect(str(self.socket))
