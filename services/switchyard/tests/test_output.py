@@ -72,3 +72,19 @@ def test_an_error_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_error(ERROR, as_json=True)
     shown = json.loads(capsys.readouterr().out)
     assert shown == {"schema_version": 1, "error": ERROR.as_dict()}
+
+
+HOSTILE = "trades\x1b]0;owned\x07\nCopied 5 rows\u202e\x9b31m"
+HARMLESS = "trades\\x1b]0;owned\\x07\\nCopied 5 rows\\u202e\\x9b31m"
+
+
+def test_names_from_elsewhere_do_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = Terminal()
+    Progress(stream).note(HOSTILE)
+    assert stream.getvalue() == f"  {HARMLESS}\n"
+    assert output.table(["a"], [[HOSTILE]]) == f"a\n{HARMLESS}"
+    output.print_error(SwitchyardError("STACK-000", HOSTILE, why=HOSTILE, fix=HOSTILE), as_json=False)
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 3
+    assert "\x1b" not in shown
+    assert output.printable("Grüße, 東京, 5 µs") == "Grüße, 東京, 5 µs"

@@ -29,6 +29,16 @@ def styled(text: str, code: str, stream: IO[str]) -> str:
     return f"\033[{code}m{text}\033[0m" if colour(stream) else text
 
 
+def printable(text: str) -> str:
+    """Return `text` with what would steer a terminal (colours, cursor, title, direction) or begin a line as an escape.
+
+    Names of tables and columns come from other people's files and databases.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class Step:
     """A step that is being done; its `detail` is shown whenever the step reports that it still runs."""
 
@@ -64,7 +74,7 @@ class Progress:
             return
         with self._lock:
             self._end_open_line()
-            self._stream.write(f"  {text}\n")
+            self._stream.write(f"  {printable(text)}\n")
             self._stream.flush()
 
     @contextmanager
@@ -108,7 +118,7 @@ class Progress:
         wait_s = FIRST_SIGN_OF_LIFE_S
         while not done.wait(wait_s):
             wait_s = SIGN_OF_LIFE_S
-            detail = f": {step.detail}" if step.detail else ""
+            detail = f": {printable(step.detail)}" if step.detail else ""
             self.note(f"… {step.title}{detail} ({step.elapsed_s:.0f} s so far)")
 
     def _end_open_line(self) -> None:
@@ -124,6 +134,7 @@ class Progress:
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return `rows` under `headings`, in columns as wide as their widest cell."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [headings, *rows]) for i in range(len(headings))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -134,7 +145,8 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def print_json(value: dict[str, Any]) -> None:
     """Write one JSON object to stdout."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    # ASCII on a terminal: JSON escapes ESC in any case, but not the one-byte controls above 0x7f
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=sys.stdout.isatty()) + "\n")
 
 
 def print_error(error: SwitchyardError, *, as_json: bool) -> None:
@@ -142,5 +154,5 @@ def print_error(error: SwitchyardError, *, as_json: bool) -> None:
     if as_json:
         print_json({"schema_version": 1, "error": error.as_dict()})
         return
-    first, *rest = error.lines()
+    first, *rest = map(printable, error.lines())
     sys.stderr.write("\n".join([styled(first, "31", sys.stderr), *rest]) + "\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from switchyard.output import printable
 from switchyard.output import table as text_table
 
 if TYPE_CHECKING:
@@ -74,11 +75,12 @@ class CopyReport:
 
     def text(self) -> str:
         """Return what a person reads."""
-        notes = "".join(f"note: {note}\n" for note in self.notes)
+        notes = "".join(f"note: {printable(note)}\n" for note in self.notes)
+        file = printable(self.source["file"])
         if self.status == "unchanged":
             return (
                 f"{notes}Already copied on {self.copied_at}, run {self.run_id}. Nothing was changed.\n"
-                f"The content of {self.source['file']} is the same as then ({self.plan.rows:,} rows)."
+                f"The content of {file} is the same as then ({self.plan.rows:,} rows)."
             )
         if self.status in ("planned", "declined"):
             return f"{notes}Nothing was changed."
@@ -89,7 +91,7 @@ class CopyReport:
         rate = f"{self.rows / self.seconds:,.0f}" if self.seconds else "?"
         return (
             f"{text_table(['table', 'read', 'written', 'verified'], rows)}\n{notes}"
-            f"Copied {self.rows:,} rows of {self.source['file']} into {self.target} in {self.seconds:.1f} s "
+            f"Copied {self.rows:,} rows of {file} into {self.target} in {self.seconds:.1f} s "
             f"({rate} rows/s). Every value was read back and compared.\nRun {self.run_id}."
         )
 
@@ -100,8 +102,9 @@ def plan_text(plan: Plan, source: str, target: str) -> str:
         [table.name, f"{table.source.rows:,}", str(len(table.columns)), ", ".join(table.absent) or "-"]
         for table in plan.tables
     ]
-    lines = [f"Copy {source} into {target}:", text_table(["table", "rows", "columns", "filled by the target"], rows)]
-    lines += [f"not copied: {name} ({reason})" for name, reason in plan.skipped.items()]
-    lines += [f"note: {note}" for note in plan.notes]
+    lines = [printable(f"Copy {source} into {target}:")]
+    lines.append(text_table(["table", "rows", "columns", "filled by the target"], rows))
+    lines += [printable(f"not copied: {name} ({reason})") for name, reason in plan.skipped.items()]
+    lines += [printable(f"note: {note}") for note in plan.notes]
     lines.append(f"{plan.rows:,} rows in all, written in one transaction and verified before it commits.")
     return "\n".join(lines)
