@@ -153,7 +153,7 @@ def test_attributes_and_settings_are_those_of_the_table(database: ThrowawayDatab
             "trading_bot",
             {"statement_timeout": "10s", "lock_timeout": "2s", "idle_in_transaction_session_timeout": "10s"},
         ),
-        ("dashboard", {"statement_timeout": "5s", "default_transaction_read_only": "on", "lock_timeout": "2s"}),
+        ("dashboard", {"statement_timeout": "5s", "default_transaction_read_only": "on", "temp_file_limit": "1GB"}),
         ("monitor", {"default_transaction_read_only": "on"}),
         ("backup", {"default_transaction_read_only": "on"}),
         ("migrator", {}),
@@ -181,6 +181,10 @@ def test_a_session_really_has_its_settings(
         "ALTER ROLE dashboard CONNECTION LIMIT -1",
         "ALTER ROLE dashboard SET default_transaction_read_only = off",
         "ALTER ROLE trading_bot RESET statement_timeout",
+        "ALTER ROLE dashboard RESET temp_file_limit",
+        "DO $$ BEGIN EXECUTE format('ALTER ROLE dashboard IN DATABASE %I SET statement_timeout = 0',"
+        " current_database()); END $$",
+        "GRANT EXECUTE ON FUNCTION pg_catalog.pg_logical_emit_message(boolean, text, text, boolean) TO PUBLIC",
         "ALTER ROLE migrator INHERIT",
         "ALTER TABLE trades OWNER TO postgres",
         "ALTER TABLE trades OWNER TO trading_bot",
@@ -276,6 +280,8 @@ def catalog(database: ThrowawayDatabase) -> list[tuple[object, ...]]:
         " LEFT JOIN pg_namespace n ON n.oid = defaclnamespace, aclexplode(defaclacl) a",
         "SELECT rolname, rolcanlogin, rolinherit, rolconnlimit, rolcreatedb, (SELECT array_agg(c ORDER BY c)"
         " FROM unnest(rolconfig) c)::text FROM pg_roles WHERE rolname !~ '^pg_'",
+        "SELECT s.setrole::regrole::text, s.setconfig::text FROM pg_db_role_setting s JOIN pg_database d"
+        " ON d.oid = s.setdatabase WHERE d.datname = current_database()",
         "SELECT roleid::regrole::text, member::regrole::text, inherit_option, set_option FROM pg_auth_members"
         " WHERE member > 16384",
     ):

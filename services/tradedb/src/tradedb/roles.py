@@ -56,6 +56,8 @@ class Role:
 
 
 # tcp_user_timeout: a bot cut off from the network must not hold its locks for minutes (Linux servers only)
+# temp_file_limit: one sort must not fill the disk and stop the database; of these settings it is the one that a role
+# cannot lift by itself
 ROLES: tuple[Role, ...] = (
     Role(OWNER, login=False, settings={"TimeZone": "UTC"}),
     Role(
@@ -73,6 +75,7 @@ ROLES: tuple[Role, ...] = (
             "lock_timeout": "2s",
             "idle_in_transaction_session_timeout": "10s",
             "tcp_user_timeout": "8s",
+            "temp_file_limit": "1GB",
         },
     ),
     Role(
@@ -85,12 +88,18 @@ ROLES: tuple[Role, ...] = (
             "lock_timeout": "2s",
             "idle_in_transaction_session_timeout": "10s",
             "tcp_user_timeout": "8s",
+            "temp_file_limit": "1GB",
         },
     ),
     Role(
         "monitor",
         connection_limit=4,
-        settings={"TimeZone": "UTC", "default_transaction_read_only": "on", "statement_timeout": "5s"},
+        settings={
+            "TimeZone": "UTC",
+            "default_transaction_read_only": "on",
+            "statement_timeout": "5s",
+            "temp_file_limit": "1GB",
+        },
         member_of={"pg_monitor": "inherit"},
     ),
     Role(
@@ -149,8 +158,11 @@ SCHEMA_GRANTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "public": dict.fromkeys(("migrator", "trading_bot", "dashboard", "monitor", "backup"), ("USAGE",)),
     TOOLS_SCHEMA: dict.fromkeys(("dashboard", "monitor", "backup"), ("USAGE",)),
 }
-# Large objects are data that table grants do not cover; without this the read-only dashboard could store gigabytes.
-_LARGE_OBJECT_WRITERS = (
+# Large objects and WAL messages are data that table grants do not cover; without this the read-only dashboard could
+# write gigabytes.
+_WRITERS = (
+    "pg_logical_emit_message(boolean,text,text,boolean)",
+    "pg_logical_emit_message(boolean,text,bytea,boolean)",
     "lo_creat(integer)",
     "lo_create(oid)",
     "lo_from_bytea(oid,bytea)",
@@ -344,6 +356,15 @@ class _Run:
                 continue
             if actual.get(name) != value:
                 self._change(f"ALTER ROLE {role.name} SET {name} = '{value}'")
+        # a role may set its own defaults, and those for one database go before the ones above
+        for row in self._rows(
+            "SELECT d.datname AS database, split_part(pair, '=', 1) AS name FROM pg_db_role_setting s"
+            " JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) AS pair"
+            " WHERE s.setrole = :oid ORDER BY 1, 2",
+            oid=oid,
+        ):
+            if row.name in role.settings:
+                self._change(f"ALTER ROLE {role.name} IN DATABASE {self._quote(row.database)} RESET {row.name}")
 
     def _password(self, role: Role, verifier: str | None) -> None:
         """Set the role's password if it is another one. Only its SCRAM verifier goes to the server."""
@@ -448,9 +469,9 @@ class _Run:
             self._reconcile(f"TABLE public.{self._quote(row.name)}", actual, {("monitor", "SELECT")})
 
     def _functions(self) -> None:
-        """Take writing large objects from PUBLIC, and make sure that every role can ask which server this is."""
+        """Take what writes outside of tables from PUBLIC, and let every role ask which server this is."""
         everyone = {(role.name, "EXECUTE") for role in LOGIN_ROLES} | {(OWNER, "EXECUTE")}
-        wanted: dict[str, set[Grant]] = {function: set() for function in _LARGE_OBJECT_WRITERS}
+        wanted: dict[str, set[Grant]] = {function: set() for function in _WRITERS}
         wanted |= dict.fromkeys(_IDENTITY_READERS, everyone)
         for function, grants in wanted.items():
             actual = self._acl(
