@@ -268,7 +268,15 @@ def test_the_window_slides_and_forgets() -> None:
     assert limit.take("a") == 0
     for i in range(100):
         limit.take(f"k{i}")
-    assert len(limit._times) <= 4
+    assert len(limit._times) <= 3
+
+
+def test_made_up_names_do_not_push_a_count_out() -> None:
+    limit = AttemptLimit(2, 60, keys=3, clock=lambda: 0.0)
+    assert (limit.take("account:admin", "client:1"), limit.take("account:admin", "client:1")) == (0, 0)
+    for i in range(100):
+        assert limit.take(f"account:{i}", "client:1") == 60
+    assert limit.take("account:admin", "client:2") == 60
 
 
 @pytest.mark.parametrize(
@@ -299,6 +307,13 @@ def test_one_ipv6_subscriber_is_one_client() -> None:
 
     assert network("2001:db8::1") == network("2001:db8::ffff")
     assert network("2001:db8::1") != network("2001:db8:1::1")
+
+
+def test_a_form_of_a_thousand_fields_is_refused_like_any_other(app: Starlette, open_dashboard: Open) -> None:
+    stranger = open_dashboard(NOWHERE, app=app, signed_in=False)
+    answer = stranger.post("/login", {f"f{i}": "x" for i in range(1000)})
+    assert answer.status_code == 403
+    assert "content-security-policy" in answer.headers
 
 
 def test_a_large_body_is_refused(app: Starlette, open_dashboard: Open) -> None:
@@ -399,6 +414,22 @@ def test_a_guessable_session_secret_does_not_start(settings: DashboardSettings) 
 def test_the_password_is_forgotten_once_it_is_hashed(settings: DashboardSettings) -> None:
     assert take_password(settings) == PASSWORD
     assert settings.dashboard_password is None
+
+
+@pytest.mark.parametrize(
+    "changed", [{"dashboard_password": SecretStr("another-quiet-otter-7")}, {"dashboard_user": "ada"}]
+)
+def test_another_name_or_password_ends_every_session(
+    settings: DashboardSettings, open_dashboard: Open, changed: dict[str, Any]
+) -> None:
+    apps = [
+        create_app(settings.model_copy(update=update), DatabaseManager(NOWHERE, service="dashboard"))
+        for update in ({}, changed)
+    ]
+    before = open_dashboard(NOWHERE, app=apps[0])
+    after = open_dashboard(NOWHERE, app=apps[1], signed_in=False)
+    after.client.cookies = before.client.cookies
+    assert (before.get("/trades").status_code, after.get("/trades").status_code) == (503, 303)
 
 
 def test_a_session_survives_a_restart_with_the_same_secret(

@@ -18,7 +18,7 @@ from starlette.types import Scope
 from tradedb import DatabaseManager
 
 from dashboard.reading.snapshots import Snapshots
-from dashboard.settings import DashboardSettings, session_secret, take_password
+from dashboard.settings import DashboardSettings, bound_secret, session_secret, take_password
 from dashboard.web.gate import Gate
 from dashboard.web.limits import AttemptLimit
 from dashboard.web.login import Login
@@ -66,8 +66,10 @@ def create_app(
 
     Raises: SwitchyardError, DASH-001 to DASH-004.
     """
-    account = Account(settings.dashboard_user, take_password(settings))
-    sessions = Sessions(session_secret(settings))
+    password = take_password(settings)
+    account = Account(settings.dashboard_user, password)
+    sessions = Sessions(bound_secret(session_secret(settings), settings.dashboard_user, password))
+    del password
     render = Renderer(sessions, refresh_s=settings.dashboard_refresh_s)
     snapshots = snapshots or Snapshots()
     pages = Pages(manager, snapshots, render, heartbeat_warn_s=settings.dashboard_heartbeat_warn_s)

@@ -15,6 +15,7 @@ from tradedb.logs import configure_logging
 
 from dashboard.app import create_app
 from dashboard.settings import DashboardSettings
+from dashboard.web.protocol import PunctualProtocol
 
 STOP_TIMEOUT_S = 5
 _M_MMAP_THRESHOLD = -3  # mallopt(3)
@@ -50,6 +51,7 @@ def serve() -> None:
         timeout_keep_alive=30,
         timeout_graceful_shutdown=STOP_TIMEOUT_S,
         ws="none",
+        http=PunctualProtocol,
         limit_concurrency=200,
         h11_max_incomplete_event_size=32 * 1024,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import secrets
 
 from pydantic import AliasChoices, Field, SecretStr
@@ -106,3 +108,8 @@ def session_secret(settings: DashboardSettings) -> str:
             exit_code=EXIT_CONFIG,
         )
     return secret
+
+
+def bound_secret(secret: str, user: str, password: str) -> str:
+    """Return a signing secret that is another one after a change of name or password: that ends every session."""
+    return hmac.new(secret.encode(), f"{user}\0{password}".encode(), hashlib.sha256).hexdigest()

@@ -5,6 +5,7 @@ It denies by default: a new route needs no decoration to be protected, and PUBLI
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import time
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs, quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,6 +24,7 @@ PUBLIC = frozenset({"/healthz", "/readyz", "/login", "/static/dashboard.css", "/
 """The paths that answer without a login: the two probes, the login page, and the two files that it shows."""
 
 MAX_BODY_BYTES = 64 * 1024
+MAX_FIELDS = 50
 LOGIN_COOKIE = "login"
 FRAGMENT_HEADER = "x-dashboard-refresh"
 POLICY = (
@@ -173,7 +175,10 @@ class Gate:
         elif session is None and scope["path"] not in PUBLIC:
             answer = self._unknown(request)
         elif scope["method"] == "POST":
-            body = await _body(request)
+            try:
+                body = await _body(request)
+            except ClientDisconnect:  # nobody is left to answer
+                return
             if body is None:
                 answer = self._refuse(
                     request, 413, "Too large", f"A request may have at most {MAX_BODY_BYTES // 1024} KiB."
@@ -223,11 +228,10 @@ class Gate:
                 "The request did not come from this site's own page. Open the dashboard at https or 127.0.0.1.",
             )
         kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-        fields = (
-            parse_qs(body.decode("utf-8", "replace"), max_num_fields=50)
-            if kind == "application/x-www-form-urlencoded"
-            else {}
-        )
+        fields: dict[str, list[str]] = {}
+        if kind == "application/x-www-form-urlencoded":
+            with contextlib.suppress(ValueError):  # more fields than any form of ours has: then there is no token
+                fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=MAX_FIELDS)
         token = request.headers.get("x-csrf-token") or (fields.get("csrf_token") or [""])[0]
         owner = session.id if session else ""
         if session is None or request.url.path == "/login":

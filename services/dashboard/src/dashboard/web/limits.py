@@ -33,12 +33,15 @@ class AttemptLimit:
         """Count an attempt under every key, before it is tried; return 0, or the seconds to wait and count none."""
         with self._lock:
             now = self._clock()
-            windows = [self._window(key, now) for key in keys]
-            wait_s = max((w[0] + self._window_s - now for w in windows if len(w) >= self._attempts), default=0.0)
-            if wait_s > 0:
-                return math.ceil(wait_s)
-            for window in windows:
-                window.append(now)
+            full = [window for key in keys if len(window := self._window(key, now)) >= self._attempts]
+            if full:
+                return math.ceil(max(window[0] + self._window_s - now for window in full))
+            # only here a key is remembered: refused attempts under made-up names must not push the real ones out
+            for key in keys:
+                self._times.setdefault(key, deque()).append(now)
+                self._times.move_to_end(key)
+            while len(self._times) > self._max_keys:
+                self._times.popitem(last=False)
             return 0
 
     def forgive(self, *keys: str) -> None:
@@ -49,10 +52,7 @@ class AttemptLimit:
                     window.pop()
 
     def _window(self, key: str, now: float) -> deque[float]:
-        window = self._times.setdefault(key, deque())
-        self._times.move_to_end(key)
+        window = self._times.get(key, deque[float]())
         while window and window[0] <= now - self._window_s:
             window.popleft()
-        while len(self._times) > self._max_keys:
-            self._times.popitem(last=False)
         return window

@@ -59,7 +59,8 @@ class Pages:
     async def overview(self, request: Request) -> Response:
         """GET /: the bot, one session's equity and result, what is open, what was traded last."""
         given = request.query_params.get("session", "")
-        session_id = int(given) if given.isascii() and given.isdigit() and int(given[:20]) <= MAX_ID else None
+        known = given.isascii() and given.isdigit() and len(given) < 20 and int(given) <= MAX_ID
+        session_id = int(given) if known else None
         wanted = request.query_params.get("range", DEFAULT_RANGE)
         answer = await self._overview(session_id, wanted if wanted in RANGES else DEFAULT_RANGE)
         if not isinstance(answer.value, Overview):

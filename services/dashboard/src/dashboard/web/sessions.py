@@ -2,8 +2,8 @@
 
 The cookie itself holds the session, signed; so a restart of the dashboard does not sign anybody out. What was signed
 out is remembered here for as long as its cookie could be presented. A restart forgets that list: a cookie that was
-copied before sign-out then works for what is left of its 30 idle minutes. Changing DASHBOARD_SESSION_SECRET ends every
-session at once.
+copied before sign-out then works for what is left of its 30 idle minutes. Changing DASHBOARD_SESSION_SECRET,
+the name or the password ends every session at once.
 """
 
 from __future__ import annotations

@@ -1,0 +1,81 @@
+"""A stranger who opens connections and says nothing, or not all of it, does not keep the others out."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import uvicorn
+from dashboard.web.protocol import PunctualProtocol
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+
+class _Hasty(PunctualProtocol):
+    arrives_within_s = 0.4
+
+
+async def _echo(request: Request) -> Response:
+    return PlainTextResponse(await request.body())
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    app = Starlette(routes=[Route("/", _echo, methods=["GET", "POST"])])
+    server = uvicorn.Server(uvicorn.Config(app, port=0, http=_Hasty, log_config=None, timeout_keep_alive=2))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    thread.join(10)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET / HTTP/1.1\r\nHost: x\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc",
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP",
+    ],
+    ids=["nothing", "half a head", "half a body", "half of a second request"],
+)
+def test_what_does_not_arrive_in_time_is_hung_up_on(port: int, sent: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port), 10) as line:
+        line.sendall(sent)
+        while line.recv(4096):
+            pass
+
+
+def test_more_bytes_give_no_more_time(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), 10) as line:
+        line.settimeout(0.05)
+        started = time.monotonic()
+        while time.monotonic() < started + 10:
+            try:
+                line.sendall(b"G")
+                if not line.recv(1):
+                    break
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+        assert time.monotonic() < started + 5
+
+
+def test_a_connection_that_waits_between_requests_is_kept(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), 10) as line:
+        for _ in range(2):
+            line.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n")
+            line.sendall(b"abc")
+            answer = line.recv(4096)
+            while not answer.endswith(b"abc"):
+                answer += line.recv(4096)
+            time.sleep(1)
