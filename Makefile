@@ -50,9 +50,7 @@ check: setup-dev ## Check style, types, import rules, containers, workflows and 
 	$(BIN)/zizmor --offline --quiet .github/workflows
 	$(BIN)/python -m pytest -q infra-tests/structure
 bench: setup-dev ## Measure what benchmarks/README.md reports: TARGET=embedded|compose
-	$(BIN)/python benchmarks/stack.py $(if $(TARGET),--target $(TARGET))
-	$(BIN)/python benchmarks/durable_write.py
-	$(BIN)/python benchmarks/sqlite_to_postgres.py
+	$(BIN)/python benchmarks $(if $(TARGET),--target $(TARGET))
 
 ##@ Maintenance
 docs: setup-dev ## Write docs/configuration.md anew from the settings

@@ -1,4 +1,4 @@
-"""As whom Postgres runs: it refuses to be root, so root lends it another user and a folder that this user can reach."""
+"""As whom things run that root starts: Postgres refuses to be root, and a hole in a service must not be root's."""
 
 from __future__ import annotations
 
@@ -58,3 +58,21 @@ def for_postgres() -> Account | None:
         fix="run make up as an ordinary user, or: useradd --system postgres",
         exit_code=EXIT_CONFIG,
     )
+
+
+def for_services(*needed: Path) -> Account | None:
+    """Return whom the services run as when root starts them; None where that is you.
+
+    It is ``nobody``, not Postgres's user, so that a hole in a service does not reach the data folder. Where nobody
+    cannot reach what the services are made of (a Python under /root), they stay root's.
+
+    Args:
+        needed: programs and folders without which a service cannot run.
+    """
+    if os.geteuid() != 0:
+        return None
+    try:
+        account = Account.named("nobody")
+    except KeyError:
+        return None
+    return account if all(account.reaches(path) for path in needed) else None

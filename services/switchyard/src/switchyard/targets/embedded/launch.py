@@ -13,6 +13,7 @@ from pathlib import Path
 from tradedb.errors import SwitchyardError
 
 from switchyard.checkout import Checkout, write_json
+from switchyard.targets.embedded import account as accounts
 from switchyard.targets.embedded import environment
 from switchyard.targets.embedded.target import EmbeddedTarget
 
@@ -26,6 +27,11 @@ def main(service: str) -> None:
     note = {"pid": os.getpid(), "fingerprint": environment.fingerprint(service, checkout, variables)}
     write_json(target.note_file(service), note)
     program = Path(sys.executable).parent / environment.COMMANDS[service][0]
+    account = accounts.for_services(program, Path(sys.executable).resolve(), Path(__file__).parent)
+    if account is not None:  # only now: .env is readable by root alone
+        os.setgroups([])
+        os.setgid(account.gid)
+        os.setuid(account.uid)
     os.execve(program, environment.COMMANDS[service], variables)  # noqa: S606  # the same pid, so that signals arrive
 
 
