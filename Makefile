@@ -36,7 +36,7 @@ copy: setup ## Copy a SQLite file into the running stack: SOURCE=bot=FILE
 setup-dev: ## Make .venv with the tools of tests and checks too
 	@$(PYTHON) scripts/bootstrap.py dev
 test: setup-dev ## Run the tests: TARGET=embedded|compose T=path ARGS="-k word"
-	$(BIN)/python -m pytest $(or $(T),infra-tests services) --target=$(or $(TARGET),embedded) $(ARGS)
+	$(BIN)/python -m pytest $(or $(T),infra-tests $(if $(filter compose,$(TARGET)),,services)) --target=$(or $(TARGET),embedded) $(ARGS)
 look: setup-dev ## Log in and look at each page in a headless browser: TARGET=embedded|compose
 	$(BIN)/python -m pytest infra-tests/browser/look.py --target=$(or $(TARGET),embedded) $(ARGS)
 check: setup-dev ## Check style, types, import rules, containers, workflows and documents
