@@ -311,7 +311,7 @@ class _Run:
         self._execute(
             "SELECT set_config(name, value, true) FROM (VALUES ('log_statement', 'none'),"
             " ('log_min_duration_statement', '-1'), ('log_min_error_statement', 'panic'),"
-            " ('pg_stat_statements.track', 'none'), ('search_path', 'public')) AS v (name, value)"
+            " ('pg_stat_statements.track', 'none'), ('search_path', 'pg_catalog')) AS v (name, value)"
             " WHERE EXISTS (SELECT FROM pg_settings s WHERE s.name = v.name)"
         )
 
