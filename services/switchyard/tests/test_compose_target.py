@@ -6,6 +6,7 @@ import io
 import json
 import sqlite3
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -18,6 +19,7 @@ from switchyard.checkout import Checkout
 from switchyard.output import Progress, Step
 from switchyard.targets import SourceArg, docker_engine
 from switchyard.targets.compose import ComposeTarget, client, images
+from switchyard.targets.compose import target as compose_target
 from switchyard.targets.compose.client import Compose, Container, complain, containers, detail, last_words
 from switchyard.targets.compose.target import service_status
 from tradedb.errors import SwitchyardError
@@ -325,17 +327,40 @@ def test_ops_that_fails_is_quoted_with_its_own_error_and_exit_code(checkout: Che
     ],
 )
 def test_a_service_that_is_not_ready_is_named_with_its_last_lines(
-    checkout: Checkout, docker: FakeDocker, state: str, said: str
+    checkout: Checkout, docker: FakeDocker, monkeypatch: pytest.MonkeyPatch, state: str, said: str
 ) -> None:
+    monkeypatch.setattr(compose_target, "UNHEALTHY_S", 1)
     docker.states(postgres="running healthy", ops="exited 0", trading_bot="running healthy", dashboard=state)
     docker.answer("logs", "dashboard", out='{"event": "configuration refused"}\n')
     error = failure(checkout)
     assert (error.code, error.exit_code) == ("COMPOSE-008", 1)
     assert (
         error.what
-        == f"dashboard did not become ready{' within 120 s' if 'unhealthy' in state else ''}: its container is {said}"
+        == f"dashboard did not become ready{' within 1 s' if 'unhealthy' in state else ''}: its container is {said}"
     )
     assert "configuration refused" in error.why
+
+
+def test_an_unhealthy_of_before_is_outdated(checkout: Checkout, docker: FakeDocker) -> None:
+    """Right after an outage the engine still says so; its next question clears it, and `make up` waits for that."""
+    docker.states(postgres="running healthy", ops="exited 0", trading_bot="running unhealthy", dashboard="running")
+
+    def recover() -> None:
+        docker.states(postgres="running healthy", ops="exited 0", trading_bot="running healthy", dashboard="running")
+
+    later = threading.Timer(1.5, recover)
+    later.start()
+    try:
+        assert ComposeTarget(checkout).up(quiet(), [], assume_yes=True).services[1].healthy
+    finally:
+        later.join()
+
+
+def test_up_resumes_what_somebody_paused(checkout: Checkout, docker: FakeDocker) -> None:
+    docker.states(postgres="paused", ops="exited 0", trading_bot="paused", dashboard="running healthy")
+    with pytest.raises(SwitchyardError):  # this docker's containers stay paused
+        ComposeTarget(checkout).up(quiet(), [], assume_yes=True)
+    assert docker.calls()[0] == ["unpause", "postgres", "trading-bot"]
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ LOOPBACK = "127.0.0.1"
 URL_OPTIONS = "sslmode=require&channel_binding=require&require_auth=scram-sha-256"
 START_TIMEOUT_S = 120  # the engine's part of a start
 READY_TIMEOUT_S = 120
+UNHEALTHY_S = 35  # the engine asks a service every 10 s: an "unhealthy" of before is outdated by then
 POLL_S = 0.2
 PSQL = ("psql", "--username=postgres", "--dbname=railway")
 DATABASE_FACTS = "SELECT current_setting('server_version'), system_identifier FROM pg_control_system()"
@@ -63,6 +64,7 @@ class ComposeTarget:
         images.pull_missing(report, compose)
         images.build_outdated(report, self._checkout, compose)
         port = int(values["DASHBOARD_PORT"])
+        self._resume(report, compose)
         if not _runs(compose.containers().get("dashboard")):
             ports.require_free(port, "the dashboard (DASHBOARD_PORT in .env)")
         with report.step("Postgres is healthy") as step:
@@ -232,14 +234,22 @@ class ComposeTarget:
                 exit_code=EXIT_UNREACHABLE,
             )
 
+    def _resume(self, report: Progress, compose: Compose) -> None:
+        """Let containers that somebody paused run again: the engine refuses to start them."""
+        paused = sorted(name for name, container in compose.containers().items() if container.state == "paused")
+        if paused:
+            with report.step(f"{' and '.join(paused)} resumed (docker pause had stopped it)") as step:
+                compose.stream(step, "unpause", *paused, timeout_s=START_TIMEOUT_S)
+
     def _wait_ready(self, step: Step, compose: Compose, services: Sequence[str]) -> None:
         """Return when each service is healthy.
 
         Raises: SwitchyardError: COMPOSE-008, one ended, or is not healthy in time.
         """
-        deadline = time.monotonic() + READY_TIMEOUT_S
+        began = time.monotonic()
         while True:
             found = compose.containers()
+            waited_s = time.monotonic() - began
             waiting = [name for name in services if not (found.get(name) and found[name].ready)]
             if not waiting:
                 return
@@ -248,8 +258,8 @@ class ComposeTarget:
                 container = found.get(name)
                 if container is None or container.state in ("exited", "dead", "restarting", "paused"):
                     _not_ready(compose, name, container, "")
-                if container.health == "unhealthy" or time.monotonic() > deadline:
-                    _not_ready(compose, name, container, f" within {READY_TIMEOUT_S} s")
+                if waited_s > (UNHEALTHY_S if container.health == "unhealthy" else READY_TIMEOUT_S):
+                    _not_ready(compose, name, container, f" within {waited_s:.0f} s")
             time.sleep(POLL_S)
 
     def _wait_ended(self, step: Step, compose: Compose, service: str) -> None:
