@@ -26,7 +26,7 @@ def test_env_is_readable_by_its_owner_only(target: Target) -> None:
 
 @pytest.mark.timeout(300)
 def test_no_secret_in_logs_arguments_images_or_state(target: Target) -> None:
-    """After everything that the other tests did to this instance: files of this name come last on purpose."""
+    """After the faults, whose log lines say most."""
     ready(target)
     # provoke what logs like to say: a failing connection with the URL in it, a wrong login, an unknown page
     wrong = target.database_url.replace(MARK, MARK + "wrong-", 1)

@@ -167,4 +167,14 @@ class Instance:
         if self.env_file.exists():
             self.switchyard("down", check=False)
             self.switchyard("reset", "--yes", check=False)
+            if self.target == "compose":
+                self._remove_images()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _remove_images(self) -> None:
+        """Take this project's names off its images; the layers stay, as the cache of the next build."""
+        ours = f"--filter=reference={self.read_env()['COMPOSE_PROJECT_NAME']}-*"
+        form = "--format={{.Repository}}"
+        listed = run(["docker", "images", ours, form], env=clean_environment(), timeout_s=60, check=False)
+        if names := listed.stdout.split():
+            run(["docker", "rmi", "--no-prune", *names], env=clean_environment(), timeout_s=60, check=False)
