@@ -86,8 +86,12 @@ class Instance:
         folder = Path(tempfile.mkdtemp(prefix="switchyard-test-"))
         folder.chmod(0o755)  # Postgres runs as another user when the tests run as root
         instance = cls(target, folder, settings)
-        instance.switchyard("env")
-        instance.edit_env(instance._canaries() | settings)
+        try:
+            instance.switchyard("env")
+            instance.edit_env(instance._canaries() | settings)
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
         return instance
 
     @property
