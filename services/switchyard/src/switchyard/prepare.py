@@ -54,7 +54,7 @@ def prepare(admin_url: str, role_passwords: Mapping[str, str], report: Progress)
         step.detail = "migrations"
         result = migrate.upgrade(as_role(admin_url, "migrator", role_passwords["migrator"]))
     if changes:
-        report.note(f"roles: {len(changes)} settings made or corrected (switchyard db roles lists them)")
+        report.note(f"roles: {len(changes)} settings made or corrected")
     if result.applied:
         report.note(f"schema: {result.before or 'empty'} -> {result.after}")
 

@@ -141,7 +141,7 @@ def _broken(folder: Path, detail: str) -> SwitchyardError:
         "COPY-032",
         f"{folder} is no complete archive: {detail}",
         why=f"An archive is {SNAPSHOT} and {MANIFEST}, byte for byte as they were exported. Nothing was changed.",
-        fix="export again: python scripts/export_sqlite_data.py --source bot=FILE --output FOLDER",
+        fix="export again: python3 scripts/export_sqlite_data.py --source bot=FILE --output FOLDER",
     )
 
 

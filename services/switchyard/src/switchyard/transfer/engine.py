@@ -161,7 +161,7 @@ def _already_copied(job: _Job, connection: Connection, plan: Plan, digest: str) 
             why=f"Run {mine[0].run_id} of {mine[0].finished_at.isoformat(timespec='seconds')} had the content "
             f"{mine[0].digest[:19]}…, this file has {digest[:19]}…. Newer rows cannot be merged yet. "
             "Nothing was changed.",
-            fix="copy into an empty database (make reset deletes this one), or keep what was copied",
+            fix="keep what was copied, or copy into an empty database: make reset, then make up SOURCE=LABEL=FILE",
         )
     came = next((run for run in runs if run.digest == digest), None)
     other = f" (the same content came in as {came.label}, run {came.run_id})" if came else ""
@@ -169,7 +169,8 @@ def _already_copied(job: _Job, connection: Connection, plan: Plan, digest: str) 
         "COPY-015",
         f"the target already holds rows: {counts}{other}",
         why="A copy goes into empty tables: rows of two histories are never mixed. Nothing was changed.",
-        fix="copy into an empty database (make reset deletes this one), or name another with --target-url",
+        fix="for the stack's own database make reset, then make up SOURCE=LABEL=FILE, which copies before the bot "
+        "trades; or name an empty database with --target-url",
     )
 
 

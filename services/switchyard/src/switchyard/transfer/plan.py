@@ -105,7 +105,8 @@ def make_plan(source: SourceDatabase, targets: Mapping[str, TargetTable], server
             "COPY-017",
             "the file does not fit the target: " + "; ".join(problems[:SHOWN]) + more,
             why="Nothing of a source is dropped silently, and the target's tables are never altered. Nothing changed.",
-            fix="bring the target to the file's shape with its own migrations (ours: switchyard db prepare)",
+            fix="bring the target to the file's shape with its own migrations "
+            "(ours: DATABASE_URL=its-url .venv/bin/tradedb migrate)",
         )
     if not tables:
         raise SwitchyardError(
