@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from switchyard.checkout import Checkout, read_json
@@ -100,3 +103,30 @@ def test_the_lock_is_not_inherited_by_what_is_started_under_it(checkout: Checkou
     finally:
         child.kill()
         child.wait()
+
+
+def test_a_full_disk_is_said_and_the_lock_holds_without_its_note(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout.make_home()
+    checkout.remember(target="embedded")
+
+    def full(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with (
+        checkout.lock("up"),
+        pytest.raises(SwitchyardError) as second,
+        checkout.lock("down"),
+    ):
+        pass
+    assert second.value.code == "STACK-006"
+    monkeypatch.setattr(tempfile, "mkstemp", full)
+    checkout.remember(target="embedded")  # nothing new, so nothing to write
+    with pytest.raises(SwitchyardError) as caught:
+        checkout.remember(target="compose")
+    assert caught.value.code == "STACK-005"
+    assert "No space left" in caught.value.what
+    assert "df -h" in caught.value.fix
+    assert checkout.state().target == "embedded"

@@ -314,6 +314,14 @@ def test_processes_that_a_killed_supervisor_lost_are_ended_and_the_data_is_there
     lost = [pid_of(stack, name) for name in ("postgres", "trading-bot", "dashboard")]
     os.kill(pid_of(stack, "supervisor"), signal.SIGKILL)
     soon(lambda: not healthy(stack), "supervisor is still there")
+    shown = stack.run("status")
+    assert shown.code == 1
+    assert shown.out.count(" unwatched ") == 3, shown.out
+    assert "supervisor is gone" in shown.out
+    found = stack.run("status", "--json").json()
+    assert {(service["state"], service["healthy"]) for service in found["services"]} == {("unwatched", False)}
+    assert found["database"]["system_identifier"] == identifier
+    assert "does not answer" not in shown.out
     again = ok(stack.run("up"))
     assert "PostgreSQL of an earlier run" in again.err
     assert "its supervisor is gone" in again.err
@@ -326,6 +334,49 @@ def test_down_ends_also_what_a_killed_supervisor_lost(stack: Instance) -> None:
     soon(lambda: not healthy(stack), "supervisor is still there")
     ok(stack.run("down"))
     assert processes(stack) == []
+
+
+def test_a_service_that_refuses_its_settings_is_quoted_soon(stack: Instance) -> None:
+    right = settings(stack)["DASHBOARD_PASSWORD"]
+    edit(stack, "DASHBOARD_PASSWORD", "short")
+    try:
+        began = time.monotonic()
+        said = refused(stack.run("up"), "STACK-030", 1)
+        assert time.monotonic() - began < 20
+        assert "dashboard does not start: DASH-002" in said
+    finally:
+        edit(stack, "DASHBOARD_PASSWORD", right)
+    ok(stack.run("up"))  # what refused before is not held against it
+
+
+def test_status_says_what_runs_although_env_is_gone(stack: Instance) -> None:
+    aside = stack.env_file.rename(stack.env_file.with_name("env.aside"))
+    try:
+        shown = stack.run("status")
+        assert shown.code == 1
+        words = {line.split()[1] for line in shown.out.splitlines()[2:]}
+        assert words <= {"running,", "starting"}, shown.out
+        assert "error ENV-002" in shown.err
+        assert "does not answer" not in shown.out
+        assert "was made with its passwords" in refused(stack.run("up"), "ENV-010", 78)
+        assert not stack.env_file.exists()
+    finally:
+        aside.rename(stack.env_file)
+
+
+def test_a_lost_note_of_the_target_is_found_again_from_the_data(stack: Instance) -> None:
+    note = stack.home / "state.json"
+    before = note.read_text()
+    try:
+        note.write_text("garbage")
+        for command in ("status", "up"):
+            assert f"rm {note}" in refused(stack.run(command), "STACK-007", 78)
+        note.unlink()
+        assert ok(stack.run("status", "--json")).json()["target"] == "embedded"
+        assert "target: embedded (as last time)" in ok(stack.run("up")).err
+        assert note.read_text() == before
+    finally:
+        note.write_text(before)
 
 
 @pytest.fixture
@@ -365,6 +416,17 @@ def test_a_folder_that_is_no_data_folder(stopped: Instance) -> None:
         assert "is no data folder of Postgres" in refused(stopped.run("up"), "PG-009", 78)
     finally:
         aside.rename(version)
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o770, 0o000])
+def test_a_data_folder_whose_mode_postgres_refuses(stopped: Instance, mode: int) -> None:
+    data(stopped).chmod(mode)
+    try:
+        said = refused(stopped.run("up"), "PG-011", 78)
+        assert f"chmod 700 {data(stopped)}" in said
+        assert processes(stopped) == []
+    finally:
+        data(stopped).chmod(0o700)
 
 
 def test_a_wrong_superuser_password(stopped: Instance) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import getpass
 import hashlib
 import json
 import os
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -90,22 +91,22 @@ class Checkout:
             with tempfile.TemporaryFile(dir=self.home):
                 pass
         except OSError as error:
-            raise SwitchyardError(
-                "STACK-005",
-                f"cannot write in {self.home}: {error.strerror}",
-                why=f"The stack keeps its data and logs there, and you are {getpass.getuser()}. Nothing was changed.",
-                fix="give yourself that folder with chown, or name another: SWITCHYARD_HOME=~/sy make up",
-                exit_code=EXIT_CONFIG,
-            ) from error
+            raise _not_writable(self.home, error) from error
 
     def state(self) -> State:
         """Return what is remembered; an empty State in a fresh checkout."""
         known = read_json(self.state_file)
         return State(target=known.get("target"))
 
+    def known_target(self) -> str | None:
+        """Return the target that has this checkout's data: as remembered, else by what the embedded one leaves."""
+        return self.state().target or ("embedded" if (self.home / "postgres.json").exists() else None)
+
     def remember(self, *, target: str | None) -> None:
         """Store the chosen target for the commands that follow."""
-        write_json(self.state_file, asdict(replace(self.state(), target=target)))
+        known = self.state()
+        if known.target != target:  # on a full disk, what runs can still be looked after
+            write_json(self.state_file, asdict(replace(known, target=target)))
 
     @contextmanager
     def lock(self, command: str) -> Iterator[None]:
@@ -126,8 +127,9 @@ class Checkout:
                 raise self._held(os.pread(fd, 4096, 0)) from None
             now = datetime.now(UTC).isoformat(timespec="seconds")
             holder = {"command": command, "pid": os.getpid(), "user": getpass.getuser(), "since": now}
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, json.dumps(holder).encode(), 0)
+            with suppress(OSError):  # the disk is full: the lock holds without its note too
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, json.dumps(holder).encode(), 0)
             yield
             os.ftruncate(fd, 0)
         finally:
@@ -166,15 +168,37 @@ def read_json(path: Path) -> dict[str, Any]:
         "STACK-007",
         f"{path} cannot be read: {reason}",
         why="Switchyard wrote this file and something else changed it. Nothing was changed.",
-        fix=f"rm {path}, then make up (ports are chosen anew; the data stays)",
+        fix=f"rm {path}, then make up (what it said is found or chosen anew; the data stays)",
         exit_code=EXIT_CONFIG,
     )
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Replace `path` in one step, so that a reader never sees half of it."""
-    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(fd, "w") as handle:
-        json.dump(value, handle, indent=2)
-        handle.write("\n")
-    Path(name).replace(path)
+    """Replace `path` in one step, so that a reader never sees half of it.
+
+    Raises: SwitchyardError: STACK-005, no permission or no space.
+    """
+    name = None
+    try:
+        fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(fd, "w") as handle:
+            json.dump(value, handle, indent=2)
+            handle.write("\n")
+        Path(name).replace(path)
+    except OSError as error:
+        if name is not None:
+            Path(name).unlink(missing_ok=True)
+        raise _not_writable(path.parent, error) from error
+
+
+def _not_writable(folder: Path, error: OSError) -> SwitchyardError:
+    fix = "give yourself that folder with chown, or name another: SWITCHYARD_HOME=~/sy make up"
+    if error.errno == errno.ENOSPC:
+        fix = f"free some space (df -h {folder}), then run the command again"
+    return SwitchyardError(
+        "STACK-005",
+        f"cannot write in {folder}: {error.strerror}",
+        why=f"The stack keeps its data and logs there, and you are {getpass.getuser()}. Nothing was changed.",
+        fix=fix,
+        exit_code=EXIT_CONFIG,
+    )

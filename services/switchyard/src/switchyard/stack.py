@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, cast
 
-from tradedb.errors import EXIT_FAILED, EXIT_USAGE, SwitchyardError
+from tradedb.errors import EXIT_CONFIG, EXIT_FAILED, EXIT_USAGE, SwitchyardError
 
 from switchyard import env_file
-from switchyard.checkout import Checkout
+from switchyard.checkout import Checkout, read_json
 from switchyard.output import Progress, print_json, styled, table
 from switchyard.targets import (
     SERVICES,
@@ -76,14 +76,28 @@ def status(*, as_json: bool) -> int:
     else:
         found = target.status()
     if as_json:
+    problem = _env_problem(checkout) if target is not None else None
         print_json(found.as_dict())
     else:
         _print_services(found)
-        _print_database(found)
+        if problem is None:
+            _print_database(found)
+    if problem is not None:
+        sys.stderr.write("\n" + "\n".join(problem.lines()) + "\n")
     return 0 if found.healthy else EXIT_FAILED
 
 
 def logs(service: str | None, *, follow: bool) -> int:
+def _env_problem(checkout: Checkout) -> SwitchyardError | None:
+    """Return why the services could not be asked: without .env and ports.json nobody knows where they are."""
+    try:
+        env_file.read(checkout)
+        read_json(checkout.home / "ports.json")
+    except SwitchyardError as error:
+        return error
+    return None
+
+
     """Show logs of the target that `up` chose."""
     return current_target(Checkout.find()).logs(service, follow=follow)
 
@@ -219,6 +233,18 @@ def _require_file(source: SourceArg) -> None:
 
 def _make_env(checkout: Checkout, report: Progress) -> None:
     if env_file.write(checkout):
+    """Write .env for a new stack; the passwords of an old one cannot be made anew.
+
+    Raises: SwitchyardError: ENV-010, there is a database whose .env is gone.
+    """
+    if checkout.known_target() is not None and not checkout.env_file.exists():
+        raise SwitchyardError(
+            "ENV-010",
+            f"{checkout.env_file} is gone, and this checkout has a database that was made with its passwords",
+            why="A fresh one would not open that database. Nothing was changed.",
+            fix="put the old file back; if it is lost and the data may go: make env, then make reset, then make up",
+            exit_code=EXIT_CONFIG,
+        )
         report.note(f"wrote {checkout.env_file} with fresh secrets and free ports")
 
 
@@ -239,6 +265,8 @@ def _unhealthy(service: ServiceStatus) -> str:
 def _print_database(found: StackStatus) -> None:
     database = found.database
     if found.target is None:
+    if any(service.state == "unwatched" for service in found.services):
+        sys.stdout.write("\nsupervisor is gone: what runs goes on, and nothing would restart it. Next: make up\n")
         sys.stdout.write("\nNothing was started here yet. Next: make up\n")
     elif database.system_identifier is None:
         sys.stdout.write("\nThe database does not answer. Next: make up\n")

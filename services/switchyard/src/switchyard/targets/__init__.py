@@ -49,9 +49,11 @@ class ServiceStatus:
 
     Args:
         name: as in docker-compose.yml: ``postgres``, ``trading-bot``, ``dashboard``.
-        state: one word: ``running``, ``starting``, ``stopped``, ``failed``, ``exited`` …
+        state: one word: ``running``, ``starting``, ``stopped``, ``failed``, ``exited``, ``unwatched`` (it runs, and
+            nothing would restart it) …
         url: where a browser finds it; None for what has no page.
-        healthy: the service itself says that it is ready (``/readyz`` 200; for postgres: it answers a query).
+        healthy: the service itself says that it is ready (``/readyz`` 200; for postgres: it answers a query), and it
+            is watched.
     """
 
     name: str
@@ -207,7 +209,7 @@ def choose_target(checkout: Checkout, requested: str | None) -> Choice:
 
 def find_target(checkout: Checkout) -> Target | None:
     """Return the target that ``up`` chose last, else Compose where `docker compose up` was typed by hand, else None."""
-    name = checkout.state().target
+    name = checkout.known_target()
     if name is not None:
         return make_target(name, checkout)
     if checkout.env_file.exists() and shutil.which("docker"):

@@ -28,6 +28,23 @@ def tail(path: Path, count: int) -> list[str]:
     return lines[-count:]
 
 
+def size(path: Path) -> int:
+    """Return how long the file is; 0 if there is none."""
+    return path.stat().st_size if path.exists() else 0
+
+
+def added(path: Path, offset: int) -> list[str]:
+    """Return the lines after `offset`, or all if the file was rotated since and is shorter."""
+    if size(path) < offset:
+        offset = 0
+    try:
+        with path.open("rb") as handle:
+            handle.seek(offset)
+            return handle.read(BLOCK).decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+
+
 class _Follower:
     """One file that is read on as it grows, also after it was rotated away."""
 

@@ -8,6 +8,7 @@ import re
 import secrets
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -85,10 +86,12 @@ class Server:
     def check_data(self) -> None:
         """Return if the data folder is absent, or one that this server can run on.
 
-        Raises: SwitchyardError: PG-002 another major; PG-005 another owner; PG-009 no data folder of Postgres.
+        Raises: SwitchyardError: PG-002 another major; PG-005 another owner; PG-009 no data folder of Postgres; PG-011
+            Postgres does not accept the folder's mode.
         """
         if not self.data.exists():
             return
+        self._check_access()
         try:
             found = self.version_file.read_text().strip()
             owner = self.version_file.stat().st_uid
@@ -113,13 +116,29 @@ class Server:
         if owner != (self.account.uid if self.account else os.geteuid()):
             raise self._not_yours()
 
+    def _check_access(self) -> None:
+        """Raise if Postgres would refuse the folder for its owner or mode; its own words are less clear."""
+        found = self.data.stat()
+        if found.st_uid != (self.account.uid if self.account else os.geteuid()):
+            raise self._not_yours()
+        mode = stat.S_IMODE(found.st_mode)
+        if mode & 0o027 or mode & 0o700 != 0o700:
+            raise SwitchyardError(
+                "PG-011",
+                f"{self.data} has mode {mode:03o}; Postgres starts on 700 (or 750) only",
+                why="Something changed it since Postgres last ran there. Nothing was touched.",
+                fix=f"chmod 700 {self.data}, then make up",
+                exit_code=EXIT_CONFIG,
+            )
+
     def _not_yours(self) -> SwitchyardError:
         return SwitchyardError(
             "PG-005",
             f"{self.data} belongs to another user of this machine",
             why="The stack was made as root or by somebody else, and Postgres runs on its owner's files only. "
             "Nothing was touched.",
-            fix="run this as the same user as the first time (sudo if that was root), or use a checkout of your own",
+            fix="run this as the same user as the first time (sudo if that was root), or use a checkout of your own; "
+            f"if it was chown: chown -R {self.account.name if self.account else '$(id -un)'} {self.data}",
             exit_code=EXIT_CONFIG,
         )
 
@@ -298,6 +317,16 @@ def find_server(checkout: Checkout) -> Server:
 def note_file(checkout: Checkout) -> Path:
     """Return where it is noted as whom Postgres runs, and where its data is if not in the instance's folder."""
     return checkout.home / "postgres.json"
+
+
+def running_pid(checkout: Checkout) -> int | None:
+    """Return the pid of the server that runs on this instance's data, whoever keeps it; looking changes nothing."""
+    try:
+        data = Path(read_json(note_file(checkout)).get("outside") or checkout.home / "postgres")
+        pid = int((data / "postmaster.pid").read_text().splitlines()[0])
+    except (SwitchyardError, OSError, IndexError, ValueError):
+        return None
+    return pid if _is_postgres_on(pid, data) else None
 
 
 def folders_with_data(checkout: Checkout) -> list[Path]:

@@ -223,7 +223,8 @@ class Supervisor:
             "command": shlex.join(command),
             "autostart": "false",  # `up` starts each when its turn has come
             "autorestart": "true",
-            "startsecs": 1,
+            # Python takes a second or two to refuse its settings; who ends before this is restarted ever more slowly
+            "startsecs": 5,
             "startretries": 1000000,  # it never gives up; each wait is a second longer than the one before
             "stopwaitsecs": STOP_WAIT_S[name],
             "redirect_stderr": "true",

@@ -34,6 +34,7 @@ CRASHING_S = 15  # a service that still ends by itself after this time will not 
 LOST_SERVICE_TIMEOUT_S = 12  # 10 s are a service's by contract
 POLL_S = 0.05
 
+UNWATCHED = "unwatched"  # it runs, and nothing restarts it: supervisor is gone
 
 class EmbeddedTarget:
     """PostgreSQL from the wheel, trading-bot and dashboard under supervisor. Making one touches nothing."""
@@ -103,28 +104,30 @@ class EmbeddedTarget:
         """Ask supervisor, each service and the database."""
         processes = self._supervisor.processes()
         try:
+        states = {name: processes[name].state if name in processes else self._unwatched(name) for name in SERVICES}
             values = self.values()
             ports = self.ports(values)
-        except SwitchyardError:  # `status` must also say that nothing runs when .env is broken
-            stopped = tuple(ServiceStatus(name, "stopped", None, healthy=False) for name in SERVICES)
-            return StackStatus(self.name, stopped, DatabaseStatus())
+        except SwitchyardError:  # `status` must also say what runs when .env is broken
+            unasked = tuple(ServiceStatus(name, states[name], None, healthy=False) for name in SERVICES)
+            return StackStatus(self.name, unasked, DatabaseStatus())
         from switchyard.targets import status
 
         services: list[ServiceStatus] = []
         database = DatabaseStatus(host=environment.HOST, port=ports["postgres"])
         for name in SERVICES:
-            state = processes[name].state if name in processes else "stopped"
+            state = states[name]
             url = None if name == "postgres" else f"http://{environment.HOST}:{ports[name]}"
             healthy = False
-            if name == "postgres" and state in ("running", "starting"):
+            if name == "postgres" and state in ("running", "starting", UNWATCHED):
                 admin = environment.database_url("admin", values, ports["postgres"])
                 database = status.database(admin, environment.HOST, ports["postgres"])
                 healthy = database.system_identifier is not None
             elif name != "postgres" and state != "stopped":
                 healthy = status.ready(environment.HOST, ports[name])[0]
-            if healthy and state == "starting":  # supervisor waits a second before it calls it running
+            if healthy and state == "starting":  # supervisor waits some seconds before it calls it running
                 state = "running"
             services.append(ServiceStatus(name, state, url, healthy=healthy))
+            healthy = healthy and state != UNWATCHED
         return StackStatus(self.name, tuple(services), database)
 
     def logs(self, service: str | None, *, follow: bool) -> int:
@@ -344,6 +347,7 @@ class EmbeddedTarget:
         """Start both services at once, restart one whose settings or code changed, wait until each is ready."""
         from switchyard.targets import status
 
+        from switchyard.targets.embedded import log_files
         processes = self._supervisor.processes()
         outdated = [name for name in APPLICATIONS if self._outdated(name, processes[name].pid, values, ports)]
         if outdated:
@@ -352,8 +356,9 @@ class EmbeddedTarget:
                     self._supervisor.stop_process(name)
                 self._supervisor.wait_stopped(outdated)
         with report.step("trading-bot and dashboard are ready") as step:
+        log_sizes = {name: log_files.size(self._log(name)) for name in APPLICATIONS}
             for name in APPLICATIONS:
-                if processes[name].state not in ("running", "starting", "restarting") or name in outdated:
+                if processes[name].state not in ("running", "starting") or name in outdated:
                     port_book.require_free(ports[name], name)
                     self._supervisor.start_process(name)
             waiting = list(APPLICATIONS)
@@ -366,10 +371,26 @@ class EmbeddedTarget:
                     continue
                 step.detail = f"{waiting[0]}: {reason}"
                 if time.monotonic() > deadline or (step.elapsed_s > CRASHING_S and self._crashes(waiting[0])):
+                self._raise_if_refused(waiting[0], log_sizes[waiting[0]])
                     raise self._not_ready(report, waiting[0], reason, step.elapsed_s)
                 time.sleep(POLL_S)
 
     def _crashes(self, name: str) -> bool:
+    def _raise_if_refused(self, name: str, log_size: int) -> None:
+        """Raise the service's own error if it ended with one since its log had `log_size`: waiting will not help."""
+        from switchyard.targets.embedded import log_files
+
+        if not self._crashes(name):
+            return
+        said = [line for line in log_files.added(self._log(name), log_size) if line.startswith("error ")]
+        if said:
+            raise SwitchyardError(
+                "STACK-030",
+                f"{name} does not start: {said[-1].removeprefix('error ')}",
+                why="It is started again from time to time. Everything else that was started goes on running.",
+                fix=f"correct that, then make up; the whole log: .venv/bin/switchyard logs {name}",
+            )
+
         """Return whether supervisor is waiting to start the service yet another time."""
         process = self._supervisor.processes().get(name)
         return process is not None and process.state == "restarting"
@@ -395,6 +416,13 @@ class EmbeddedTarget:
     # ---- what an earlier supervisor lost (it was killed; its processes were not)
 
     def _lost_service(self, name: str) -> int | None:
+    def _unwatched(self, name: str) -> str:
+        """Return our word for a service that supervisor does not know of."""
+        from switchyard.targets.embedded import postgres
+
+        pid = postgres.running_pid(self._checkout) if name == "postgres" else self._lost_service(name)
+        return "stopped" if pid is None else UNWATCHED
+
         """Return the pid of a service that runs although supervisor does not."""
         import psutil
 
