@@ -17,11 +17,12 @@ import pytest
 from switchyard import env_file
 from switchyard.checkout import Checkout
 from switchyard.output import Progress, Step
-from switchyard.targets import SourceArg, docker_engine
+from switchyard.targets import docker_engine
 from switchyard.targets.compose import ComposeTarget, client, images
 from switchyard.targets.compose import target as compose_target
 from switchyard.targets.compose.client import Compose, Container, complain, containers, detail, last_words
 from switchyard.targets.compose.target import service_status
+from switchyard.transfer.snapshot import Source
 from tradedb.errors import SwitchyardError
 from tradedb.migrate import head_revision
 
@@ -256,17 +257,17 @@ def test_a_url_is_on_loopback_while_the_port_is_published(
 
 
 @pytest.fixture
-def history(tmp_path: Path) -> SourceArg:
+def history(tmp_path: Path) -> Source:
     path = tmp_path / "a file with spaces.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE trades (id INTEGER PRIMARY KEY)")
         connection.execute("INSERT INTO trades VALUES (1)")
         connection.commit()
-    return SourceArg("bot", path)
+    return Source("bot", path)
 
 
 def test_a_copy_reads_a_snapshot_that_is_gone_afterwards(
-    checkout: Checkout, docker: FakeDocker, history: SourceArg
+    checkout: Checkout, docker: FakeDocker, history: Source
 ) -> None:
     status = ComposeTarget(checkout).copy([history], assume_yes=True, as_json=True, dry_run=False)
     assert status == 0
@@ -280,7 +281,7 @@ def test_a_copy_reads_a_snapshot_that_is_gone_afterwards(
 
 
 def test_a_failed_copy_keeps_the_services_from_starting(
-    checkout: Checkout, docker: FakeDocker, history: SourceArg
+    checkout: Checkout, docker: FakeDocker, history: Source
 ) -> None:
     docker.answer("switchyard", "copy", code=1)
     with pytest.raises(SwitchyardError, match="COMPOSE-010") as caught:
@@ -295,7 +296,7 @@ def test_a_source_that_is_no_database_never_reaches_a_container(
     path = tmp_path / "notes.txt"
     path.write_text("dear diary")
     with pytest.raises(SwitchyardError, match="COPY-004"):
-        ComposeTarget(checkout).copy([SourceArg("bot", path)], assume_yes=True, as_json=False, dry_run=False)
+        ComposeTarget(checkout).copy([Source("bot", path)], assume_yes=True, as_json=False, dry_run=False)
     assert docker.calls() == []
     assert list(checkout.home.glob("source-*")) == []
 
@@ -416,7 +417,7 @@ def test_a_command_that_hangs_is_ended(compose: Compose, tmp_path: Path, monkeyp
         assert caught.value.exit_code == 69
 
 
-def test_what_works_inside_a_container_needs_one(checkout: Checkout, docker: FakeDocker, history: SourceArg) -> None:
+def test_what_works_inside_a_container_needs_one(checkout: Checkout, docker: FakeDocker, history: Source) -> None:
     docker.states(dashboard="exited 1")
     target = ComposeTarget(checkout)
     acts: list[Callable[[], Any]] = [

@@ -6,16 +6,17 @@ from __future__ import annotations
 
 import importlib
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import click
 from tradedb.errors import EXIT_FAILED, EXIT_USAGE, SwitchyardError
 
+from switchyard.transfer.source_option import SOURCE
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from switchyard.targets import SourceArg
+    from switchyard.transfer.snapshot import Source
 
 EXIT_INTERRUPTED = 130
 
@@ -37,24 +38,6 @@ class LazyGroup(click.Group):
         return super().get_command(ctx, cmd_name)
 
 
-class SourceType(click.ParamType):
-    """``LABEL=FILE`` as a SourceArg."""
-
-    name = "LABEL=FILE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> SourceArg:
-        """Return the SourceArg, or end with a usage error; whether the file is there is asked later."""
-        from switchyard.targets import SourceArg
-
-        if isinstance(value, SourceArg):
-            return value
-        label, equals, path = str(value).partition("=")
-        if not equals or not label or not path:
-            self.fail(f"{value!r} is not LABEL=FILE, for example bot=data/trading_bot.db", param, ctx)
-        return SourceArg(label=label, path=Path(path).expanduser())
-
-
-SOURCE = SourceType()
 ROLE = click.Choice(["admin", "migrator", "trading-bot", "dashboard", "monitor", "backup"])
 TARGET = click.Choice(["embedded", "compose"])
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
@@ -76,12 +59,10 @@ def cli() -> None:
 
 @cli.command()
 @click.option("--target", type=TARGET, help="Where to run; chosen by itself and remembered when left out.")
-@click.option(
-    "--source", "sources", type=SOURCE, multiple=True, help="Copy this SQLite file first. Give it again for more files."
-)
+@click.option("--source", "sources", type=SOURCE, multiple=True, help="Copy this SQLite file first.")
 @click.option("--new-ports", is_flag=True, help="Choose free ports anew, in .env too.")
 @yes_option
-def up(target: str | None, sources: tuple[SourceArg, ...], new_ports: bool, assume_yes: bool) -> None:
+def up(target: str | None, sources: tuple[Source, ...], new_ports: bool, assume_yes: bool) -> None:
     """Start everything and say where it is.
 
     Postgres, roles and migrations, then both services. Again when all of it runs: checks, and changes nothing.

@@ -23,10 +23,11 @@ from switchyard.targets import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from switchyard.targets import Role, SourceArg
+    from switchyard.targets import Role
+    from switchyard.transfer.snapshot import Source
 
 
-def up(target_name: str | None, sources: Sequence[SourceArg], *, new_ports: bool, assume_yes: bool) -> None:
+def up(target_name: str | None, sources: Sequence[Source], *, new_ports: bool, assume_yes: bool) -> None:
     """Start the stack and print where it is. See `switchyard up --help`."""
     report = Progress()
     checkout = Checkout.find()
@@ -75,8 +76,8 @@ def status(*, as_json: bool) -> int:
         found = StackStatus(None, stopped, DatabaseStatus())
     else:
         found = target.status()
-    if as_json:
     problem = _env_problem(checkout) if target is not None else None
+    if as_json:
         print_json(found.as_dict())
     else:
         _print_services(found)
@@ -87,7 +88,6 @@ def status(*, as_json: bool) -> int:
     return 0 if found.healthy else EXIT_FAILED
 
 
-def logs(service: str | None, *, follow: bool) -> int:
 def _env_problem(checkout: Checkout) -> SwitchyardError | None:
     """Return why the services could not be asked: without .env and ports.json nobody knows where they are."""
     try:
@@ -98,6 +98,7 @@ def _env_problem(checkout: Checkout) -> SwitchyardError | None:
     return None
 
 
+def logs(service: str | None, *, follow: bool) -> int:
     """Show logs of the target that `up` chose."""
     return current_target(Checkout.find()).logs(service, follow=follow)
 
@@ -219,7 +220,7 @@ def _checkout_with_stack() -> Checkout | None:
     return checkout if find_target(checkout) else None
 
 
-def _require_file(source: SourceArg) -> None:
+def _require_file(source: Source) -> None:
     """Raise before anything is started if the file is not there; what is in it is the copy's business."""
     if not source.path.is_file():
         raise SwitchyardError(
@@ -232,7 +233,6 @@ def _require_file(source: SourceArg) -> None:
 
 
 def _make_env(checkout: Checkout, report: Progress) -> None:
-    if env_file.write(checkout):
     """Write .env for a new stack; the passwords of an old one cannot be made anew.
 
     Raises: SwitchyardError: ENV-010, there is a database whose .env is gone.
@@ -245,6 +245,7 @@ def _make_env(checkout: Checkout, report: Progress) -> None:
             fix="put the old file back; if it is lost and the data may go: make env, then make reset, then make up",
             exit_code=EXIT_CONFIG,
         )
+    if env_file.write(checkout):
         report.note(f"wrote {checkout.env_file} with fresh secrets and free ports")
 
 
@@ -264,9 +265,9 @@ def _unhealthy(service: ServiceStatus) -> str:
 
 def _print_database(found: StackStatus) -> None:
     database = found.database
-    if found.target is None:
     if any(service.state == "unwatched" for service in found.services):
         sys.stdout.write("\nsupervisor is gone: what runs goes on, and nothing would restart it. Next: make up\n")
+    if found.target is None:
         sys.stdout.write("\nNothing was started here yet. Next: make up\n")
     elif database.system_identifier is None:
         sys.stdout.write("\nThe database does not answer. Next: make up\n")

@@ -202,7 +202,8 @@ def test_a_source_that_is_not_label_and_file(word: str, tmp_path: Path) -> None:
 def test_the_command_is_in_the_help(tmp_path: Path) -> None:
     assert "copy" in cli.list_commands(None)  # type: ignore[arg-type]
     done = switchyard("copy", "--help", database=None, tmp_path=tmp_path)
-    assert "switchyard copy --source bot=data/trading_bot.db" in done.stdout
+    assert "\n  switchyard copy --source bot=data/trading_bot.db\n" in done.stdout  # a line of its own
+    assert "\\b" not in done.stdout
 
 
 # ---- kills

@@ -13,10 +13,10 @@ from tradedb.errors import EXIT_USAGE, SwitchyardError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from switchyard.checkout import Checkout
     from switchyard.output import Progress
+    from switchyard.transfer.snapshot import Source
 
 SCHEMA_VERSION = 1
 TARGET_NAMES = ("embedded", "compose")
@@ -33,14 +33,6 @@ ROLE_LOGIN: dict[Role, tuple[str, str]] = {
     "monitor": ("monitor", "MONITOR_DB_PASSWORD"),
     "backup": ("backup", "BACKUP_DB_PASSWORD"),
 }
-
-
-@dataclass(frozen=True)
-class SourceArg:
-    """One ``--source LABEL=FILE``: a SQLite file and the name its rows get in the ledger."""
-
-    label: str
-    path: Path
 
 
 @dataclass(frozen=True)
@@ -104,7 +96,7 @@ class Target(Protocol):
         """Return whether any part of the stack runs here; bounded to a few seconds."""
         ...
 
-    def up(self, report: Progress, sources: Sequence[SourceArg], *, assume_yes: bool) -> StackStatus:
+    def up(self, report: Progress, sources: Sequence[Source], *, assume_yes: bool) -> StackStatus:
         """Start everything, migrate, copy `sources` into tables that are still empty, wait until all is ready."""
         ...
 
@@ -144,7 +136,7 @@ class Target(Protocol):
         """Create or update the Postgres roles; return a sentence for each change."""
         ...
 
-    def copy(self, sources: Sequence[SourceArg], *, assume_yes: bool, as_json: bool, dry_run: bool) -> int:
+    def copy(self, sources: Sequence[Source], *, assume_yes: bool, as_json: bool, dry_run: bool) -> int:
         """Copy SQLite files into this target's database (`copy` without ``--target-url``); return an exit code."""
         ...
 

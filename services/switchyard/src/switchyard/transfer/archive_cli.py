@@ -1,18 +1,19 @@
 """The original guide's two commands: export a bot's file here, import it there. ``scripts/`` holds their doors."""
 
+# ruff: noqa: D301  # \b is click's mark for lines that it must not join; in a raw string it would be printed
+
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 from tradedb.errors import EXIT_USAGE, SwitchyardError
 
-from switchyard.transfer.cli import copy_to_default, parse_source, run_copy, source_arg
-
-if TYPE_CHECKING:
-    from switchyard.transfer.cli import SourceArg
+from switchyard.transfer.cli import copy_to_default
+from switchyard.transfer.run import run_copy
+from switchyard.transfer.snapshot import Source
+from switchyard.transfer.source_option import SOURCE_OR_FILE
 
 # where the bot of the original guide keeps its file, and where ours does without a DATABASE_URL; the first that exists
 USUAL_FILES = (Path("src/data/trading_bot.db"), Path("data/trading_bot.db"))
@@ -22,31 +23,30 @@ USUAL_FILES = (Path("src/data/trading_bot.db"), Path("data/trading_bot.db"))
 @click.option(
     "--source",
     "given",
-    metavar="[LABEL=]FILE",
+    type=SOURCE_OR_FILE,
     help=f"A SQLite file; {' or '.join(map(str, USUAL_FILES))} when left out.",
 )
 @click.option("--output", type=click.Path(path_type=Path), help="A new folder outside any git work tree.")
 @click.option("--json", "as_json", is_flag=True, help="The manifest as one JSON object on stdout.")
-def export_command(given: str | None, output: Path | None, as_json: bool) -> None:
-    r"""Write a checked snapshot of a bot's SQLite file, with a manifest of its digests, into a new folder.
+def export_command(given: Source | None, output: Path | None, as_json: bool) -> None:
+    """Write a checked snapshot of a bot's SQLite file, with a manifest of its digests, into a new folder.
 
     \b
-    python scripts/export_sqlite_data.py
-    python scripts/export_sqlite_data.py --source bot=data/trading_bot.db --output /media/stick/export
+    python3 scripts/export_sqlite_data.py
+    python3 scripts/export_sqlite_data.py --source bot=data/trading_bot.db --output /media/stick/export
     """
     from switchyard.output import Progress, print_json
     from switchyard.transfer.archive import default_folder, export
-    from switchyard.transfer.snapshot import Source
 
-    source = _labelled(given) if given else _usual_file()
+    source = given or _usual_file()
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     folder = output or default_folder() / f"{source.label}-{stamp}"
-    manifest = export(Source(source.label, source.path), folder, Progress())
+    manifest = export(source, folder, Progress())
     if as_json:
         print_json({**manifest, "folder": str(folder)})
         return
     click.echo(f"Exported {sum(manifest['rows'].values()):,} rows of {source.path} to {folder}.")
-    click.echo(f"Next: python scripts/import_to_postgresql.py {folder}")
+    click.echo(f"Next: python3 scripts/import_to_postgresql.py {folder}")
 
 
 @click.command("import_to_postgresql")
@@ -61,41 +61,36 @@ def export_command(given: str | None, output: Path | None, as_json: bool) -> Non
 def import_command(
     archive: Path | None, label: str | None, target_url: str | None, assume_yes: bool, as_json: bool, dry_run: bool
 ) -> int:
-    r"""Copy an exported folder (or a SQLite file) into Postgres; the newest export when none is named.
+    """Copy an exported folder (or a SQLite file) into Postgres; the newest export when none is named.
 
     \b
-    python scripts/import_to_postgresql.py
-    python scripts/import_to_postgresql.py /media/stick/export --target-url env:DATABASE_URL --yes
+    python3 scripts/import_to_postgresql.py
+    python3 scripts/import_to_postgresql.py /media/stick/export --target-url env:DATABASE_URL --yes
     """
     from switchyard.transfer.archive import default_folder, load, newest
 
     if archive is not None and not archive.is_dir():
-        source = source_arg(label or "bot", archive)
+        source = Source(label or "bot", archive)
     else:
         checked = load(archive or newest(default_folder()))
-        source = source_arg(label or checked.label, checked.file)
+        source = Source(label or checked.label, checked.file)
     if target_url is not None:
         return run_copy([source], target_url, assume_yes=assume_yes, as_json=as_json, dry_run=dry_run)
     return copy_to_default([source], assume_yes=assume_yes, as_json=as_json, dry_run=dry_run)
 
 
-def _labelled(text: str) -> SourceArg:
-    """Return ``LABEL=FILE`` or a bare file, which gets the label ``bot``."""
-    return parse_source(text if "=" in text else f"bot={text}")
-
-
-def _usual_file() -> SourceArg:
+def _usual_file() -> Source:
     """Return the file that a bot without DATABASE_URL writes.
 
     Raises: SwitchyardError: COPY-033, there is none.
     """
     for path in USUAL_FILES:
         if path.is_file():
-            return source_arg("bot", path)
+            return Source("bot", path)
     raise SwitchyardError(
         "COPY-033",
         f"no --source was given, and there is neither {USUAL_FILES[0]} nor {USUAL_FILES[1]} in {Path.cwd()}",
         why="These are the places where a bot without DATABASE_URL keeps its data. Nothing was written.",
-        fix="name the file: python scripts/export_sqlite_data.py --source bot=path/to/trading_bot.db",
+        fix="name the file: python3 scripts/export_sqlite_data.py --source bot=path/to/trading_bot.db",
         exit_code=EXIT_USAGE,
     )

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from switchyard.transfer.snapshot import Source, snapshot
+from switchyard.transfer.snapshot import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from switchyard.checkout import Checkout
     from switchyard.output import Progress
-    from switchyard.targets import SourceArg
+    from switchyard.transfer.snapshot import Source
 
 CONTAINER_UID = 10001  # of our images
 MOUNT = Path("/source")
@@ -37,7 +37,7 @@ class Mounted:
 
 
 @contextmanager
-def mounted_snapshots(report: Progress, checkout: Checkout, sources: Sequence[SourceArg]) -> Iterator[Mounted]:
+def mounted_snapshots(report: Progress, checkout: Checkout, sources: Sequence[Source]) -> Iterator[Mounted]:
     """Yield checked snapshots of `sources` in the instance's folder; they are removed afterwards, whatever happens.
 
     The container runs as whoever may read them: as our user, or, when we are root, as the image's own. Its temporary
@@ -55,7 +55,7 @@ def mounted_snapshots(report: Progress, checkout: Checkout, sources: Sequence[So
             place.parent.mkdir(parents=True, exist_ok=True)
             with (
                 report.step(f"snapshot of {source.path}") as step,
-                snapshot(Source(source.label, source.path), step) as file,
+                snapshot(source, step) as file,
             ):
                 shutil.move(file, place)
             mounted.append((source.label, MOUNT / name))

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from switchyard.checkout import Checkout
     from switchyard.output import Step
-    from switchyard.targets import Role, SourceArg
+    from switchyard.targets import Role
+    from switchyard.transfer.snapshot import Source
 
 APPLICATIONS = ("trading-bot", "dashboard")
 PRIVATE_HOST = "postgres.railway.internal"
@@ -57,7 +58,7 @@ class ComposeTarget:
         except SwitchyardError:
             return False
 
-    def up(self, report: Progress, sources: Sequence[SourceArg], *, assume_yes: bool) -> StackStatus:
+    def up(self, report: Progress, sources: Sequence[Source], *, assume_yes: bool) -> StackStatus:
         """Build what has changed, start Postgres, prepare it, copy `sources`, start the services, wait for each."""
         values = env_file.read(self._checkout)
         compose = Compose(self._checkout, values)
@@ -152,7 +153,7 @@ class ComposeTarget:
             self._compose().ask(*_one_off(), "ops", "switchyard", "db", "roles", timeout_s=READY_TIMEOUT_S).splitlines()
         )
 
-    def copy(self, sources: Sequence[SourceArg], *, assume_yes: bool, as_json: bool, dry_run: bool) -> int:
+    def copy(self, sources: Sequence[Source], *, assume_yes: bool, as_json: bool, dry_run: bool) -> int:
         """Snapshot each file, and copy from inside the private network: an ops container with the snapshots mounted."""
         compose = self._compose()
         self._require_container(compose, "postgres")
@@ -185,7 +186,7 @@ class ComposeTarget:
             "postgres",
         ]
 
-    def _copy_before_start(self, report: Progress, sources: Sequence[SourceArg]) -> None:
+    def _copy_before_start(self, report: Progress, sources: Sequence[Source]) -> None:
         """Copy, and go no further if it fails: the services must not write beside half a history.
 
         Giving the files to `up` was the consent; tables that hold rows are refused anyway.

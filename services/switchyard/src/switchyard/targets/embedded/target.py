@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from switchyard.checkout import Checkout
     from switchyard.output import Progress, Step
-    from switchyard.targets import Role, SourceArg
+    from switchyard.targets import Role
     from switchyard.targets.embedded.postgres import Server
+    from switchyard.transfer.snapshot import Source
 
 APPLICATIONS = ("trading-bot", "dashboard")
 POSTGRES_READY_TIMEOUT_S = 120  # a crash recovery after a busy day takes seconds, not minutes
@@ -33,8 +34,8 @@ SERVICE_READY_TIMEOUT_S = 60
 CRASHING_S = 15  # a service that still ends by itself after this time will not be ready later
 LOST_SERVICE_TIMEOUT_S = 12  # 10 s are a service's by contract
 POLL_S = 0.05
-
 UNWATCHED = "unwatched"  # it runs, and nothing restarts it: supervisor is gone
+
 
 class EmbeddedTarget:
     """PostgreSQL from the wheel, trading-bot and dashboard under supervisor. Making one touches nothing."""
@@ -71,7 +72,7 @@ class EmbeddedTarget:
         server = self._known_server()
         return server is not None and server.lost_pid() is not None
 
-    def up(self, report: Progress, sources: Sequence[SourceArg], *, assume_yes: bool) -> StackStatus:
+    def up(self, report: Progress, sources: Sequence[Source], *, assume_yes: bool) -> StackStatus:
         """Start Postgres, prepare it, copy `sources`, start the services, wait until each is ready."""
         values = self.values()
         ports = self.ports(values)
@@ -103,8 +104,8 @@ class EmbeddedTarget:
     def status(self) -> StackStatus:
         """Ask supervisor, each service and the database."""
         processes = self._supervisor.processes()
-        try:
         states = {name: processes[name].state if name in processes else self._unwatched(name) for name in SERVICES}
+        try:
             values = self.values()
             ports = self.ports(values)
         except SwitchyardError:  # `status` must also say what runs when .env is broken
@@ -126,8 +127,8 @@ class EmbeddedTarget:
                 healthy = status.ready(environment.HOST, ports[name])[0]
             if healthy and state == "starting":  # supervisor waits some seconds before it calls it running
                 state = "running"
-            services.append(ServiceStatus(name, state, url, healthy=healthy))
             healthy = healthy and state != UNWATCHED
+            services.append(ServiceStatus(name, state, url, healthy=healthy))
         return StackStatus(self.name, tuple(services), database)
 
     def logs(self, service: str | None, *, follow: bool) -> int:
@@ -216,9 +217,9 @@ class EmbeddedTarget:
         admin = environment.database_url("admin", values, self.ports(values)["postgres"])
         return prepare.ensure_roles(admin, passwords_from(values))
 
-    def copy(self, sources: Sequence[SourceArg], *, assume_yes: bool, as_json: bool, dry_run: bool) -> int:
+    def copy(self, sources: Sequence[Source], *, assume_yes: bool, as_json: bool, dry_run: bool) -> int:
         """Copy SQLite files into the embedded database as its administrator."""
-        from switchyard.transfer.cli import run_copy
+        from switchyard.transfer.run import run_copy
 
         return run_copy(sources, self.database_url("admin"), assume_yes=assume_yes, as_json=as_json, dry_run=dry_run)
 
@@ -335,10 +336,10 @@ class EmbeddedTarget:
         return log_files.tail(self._log(name), count)
 
     def _copy_before_start(
-        self, report: Progress, sources: Sequence[SourceArg], values: Mapping[str, str], ports: Mapping[str, int]
+        self, report: Progress, sources: Sequence[Source], values: Mapping[str, str], ports: Mapping[str, int]
     ) -> None:
         """Copy the files an owner gave to `up`: giving them was the consent, and tables that hold rows are refused."""
-        from switchyard.transfer.cli import run_copy
+        from switchyard.transfer.run import run_copy
 
         url = environment.database_url("admin", values, ports["postgres"])
         run_copy(sources, url, assume_yes=True, as_json=False, report=report)
@@ -346,8 +347,8 @@ class EmbeddedTarget:
     def _start_services(self, report: Progress, values: Mapping[str, str], ports: Mapping[str, int]) -> None:
         """Start both services at once, restart one whose settings or code changed, wait until each is ready."""
         from switchyard.targets import status
-
         from switchyard.targets.embedded import log_files
+
         processes = self._supervisor.processes()
         outdated = [name for name in APPLICATIONS if self._outdated(name, processes[name].pid, values, ports)]
         if outdated:
@@ -355,8 +356,8 @@ class EmbeddedTarget:
                 for name in outdated:
                     self._supervisor.stop_process(name)
                 self._supervisor.wait_stopped(outdated)
-        with report.step("trading-bot and dashboard are ready") as step:
         log_sizes = {name: log_files.size(self._log(name)) for name in APPLICATIONS}
+        with report.step("trading-bot and dashboard are ready") as step:
             for name in APPLICATIONS:
                 if processes[name].state not in ("running", "starting") or name in outdated:
                     port_book.require_free(ports[name], name)
@@ -370,12 +371,11 @@ class EmbeddedTarget:
                     waiting.pop(0)
                     continue
                 step.detail = f"{waiting[0]}: {reason}"
-                if time.monotonic() > deadline or (step.elapsed_s > CRASHING_S and self._crashes(waiting[0])):
                 self._raise_if_refused(waiting[0], log_sizes[waiting[0]])
+                if time.monotonic() > deadline or (step.elapsed_s > CRASHING_S and self._crashes(waiting[0])):
                     raise self._not_ready(report, waiting[0], reason, step.elapsed_s)
                 time.sleep(POLL_S)
 
-    def _crashes(self, name: str) -> bool:
     def _raise_if_refused(self, name: str, log_size: int) -> None:
         """Raise the service's own error if it ended with one since its log had `log_size`: waiting will not help."""
         from switchyard.targets.embedded import log_files
@@ -391,6 +391,7 @@ class EmbeddedTarget:
                 fix=f"correct that, then make up; the whole log: .venv/bin/switchyard logs {name}",
             )
 
+    def _crashes(self, name: str) -> bool:
         """Return whether supervisor is waiting to start the service yet another time."""
         process = self._supervisor.processes().get(name)
         return process is not None and process.state == "restarting"
@@ -415,7 +416,6 @@ class EmbeddedTarget:
 
     # ---- what an earlier supervisor lost (it was killed; its processes were not)
 
-    def _lost_service(self, name: str) -> int | None:
     def _unwatched(self, name: str) -> str:
         """Return our word for a service that supervisor does not know of."""
         from switchyard.targets.embedded import postgres
@@ -423,6 +423,7 @@ class EmbeddedTarget:
         pid = postgres.running_pid(self._checkout) if name == "postgres" else self._lost_service(name)
         return "stopped" if pid is None else UNWATCHED
 
+    def _lost_service(self, name: str) -> int | None:
         """Return the pid of a service that runs although supervisor does not."""
         import psutil
 
