@@ -214,6 +214,19 @@ def test_a_command_is_handed_on_with_its_exit_code(
     assert act(ComposeTarget(checkout)) == 7
 
 
+def test_a_service_that_is_not_there(checkout: Checkout) -> None:
+    target = ComposeTarget(checkout)
+    for ask in (
+        lambda: target.logs("bot", follow=False),
+        lambda: target.restart(quiet(), "bot"),
+        lambda: target.exec("bot", ["true"]),
+    ):
+        with pytest.raises(SwitchyardError, match="STACK-035: there is no service 'bot' here") as caught:
+            ask()
+        assert caught.value.why == "The services are: postgres, trading-bot, dashboard, ops. Nothing was done."
+        assert caught.value.exit_code == 2
+
+
 def test_restart_waits_and_ops_is_run_again(checkout: Checkout, docker: FakeDocker) -> None:
     ComposeTarget(checkout).restart(quiet(), "dashboard")
     ComposeTarget(checkout).restart(quiet(), "ops")

@@ -227,6 +227,21 @@ def current_target(checkout: Checkout) -> Target:
     return target
 
 
+def require_service(service: str | None, allowed: Sequence[str]) -> None:
+    """Do nothing for None or a service of `allowed`.
+
+    Raises: SwitchyardError: STACK-035, there is no such service.
+    """
+    if service is not None and service not in allowed:
+        raise SwitchyardError(
+            "STACK-035",
+            f"there is no service {service!r} here",
+            why=f"The services are: {', '.join(allowed)}. Nothing was done.",
+            fix="switchyard status shows them",
+            exit_code=EXIT_USAGE,
+        )
+
+
 def _refuse_two_at_once(checkout: Checkout, running: str, wanted: str) -> None:
     """Raise if the other target still runs: two stacks of one checkout would have two databases."""
     if make_target(running, checkout).running():

@@ -11,7 +11,7 @@ from tradedb.errors import EXIT_CONFIG, EXIT_FAILED, EXIT_UNREACHABLE, Switchyar
 
 from switchyard import env_file, ports
 from switchyard.output import Progress
-from switchyard.targets import ROLE_LOGIN, SERVICES, DatabaseStatus, ServiceStatus, StackStatus
+from switchyard.targets import ROLE_LOGIN, SERVICES, DatabaseStatus, ServiceStatus, StackStatus, require_service
 from switchyard.targets.compose import images
 from switchyard.targets.compose.client import ASK_TIMEOUT_S, STOP_TIMEOUT_S, Compose, Container, last_words, run
 from switchyard.targets.compose.snapshot import mounted_snapshots
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from switchyard.transfer.snapshot import Source
 
 APPLICATIONS = ("trading-bot", "dashboard")
+ALL_SERVICES = (*SERVICES, "ops")
 PRIVATE_HOST = "postgres.railway.internal"
 POSTGRES_PORT = 5432
 SERVICE_PORT = 8080
@@ -100,11 +101,13 @@ class ComposeTarget:
 
     def logs(self, service: str | None, *, follow: bool) -> int:
         """Write the newest log lines to stdout."""
+        require_service(service, ALL_SERVICES)
         words = ["--tail=200", *(["--follow"] if follow else []), *([service] if service else [])]
         return self._compose().attach("logs", "--no-color", *words)
 
     def restart(self, report: Progress, service: str) -> None:
         """Restart one service's container and wait until it is healthy; `ops` runs once more instead."""
+        require_service(service, ALL_SERVICES)
         compose = self._compose()
         if service == "ops":
             self.prepare(report)
@@ -134,6 +137,7 @@ class ComposeTarget:
 
     def exec(self, service: str, command: Sequence[str]) -> int:
         """Run `command` in the service's container; for `ops`, which has ended, in one of its own."""
+        require_service(service, ALL_SERVICES)
         compose = self._compose()
         if service == "ops":
             return compose.attach(*_one_off(), "ops", *command)

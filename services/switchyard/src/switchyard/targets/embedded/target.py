@@ -14,7 +14,7 @@ from tradedb.errors import EXIT_CONFIG, EXIT_UNREACHABLE, EXIT_USAGE, Switchyard
 from switchyard import env_file
 from switchyard import ports as port_book
 from switchyard.checkout import read_json
-from switchyard.targets import SERVICES, DatabaseStatus, ServiceStatus, StackStatus
+from switchyard.targets import SERVICES, DatabaseStatus, ServiceStatus, StackStatus, require_service
 from switchyard.targets.embedded import environment
 from switchyard.targets.embedded.supervise import Supervisor
 
@@ -135,14 +135,14 @@ class EmbeddedTarget:
         """Show the newest lines of one log, or of all with their names in front."""
         from switchyard.targets.embedded import log_files
 
-        self._require_service(service, SERVICES)
+        require_service(service, SERVICES)
         names = SERVICES if service is None else (service,)
         log_files.show({name: self._log(name) for name in names}, follow=follow)
         return 0
 
     def restart(self, report: Progress, service: str) -> None:
         """Stop and start one process and wait until it is ready."""
-        self._require_service(service, SERVICES)
+        require_service(service, SERVICES)
         if not self._supervisor.answers():
             raise SwitchyardError(
                 "STACK-034",
@@ -178,7 +178,7 @@ class EmbeddedTarget:
 
     def exec(self, service: str, command: Sequence[str]) -> int:
         """Become `command`, with the environment of `service` and in its folder."""
-        self._require_service(service, APPLICATIONS)
+        require_service(service, APPLICATIONS)
         values = self.values()
         variables = environment.service_environment(service, self._checkout, values, self.ports(values))
         program = shutil.which(command[0], path=variables["PATH"])
@@ -249,16 +249,6 @@ class EmbeddedTarget:
 
     def _log(self, name: str) -> Path:
         return self._checkout.logs / f"{name}.log"
-
-    def _require_service(self, service: str | None, allowed: Sequence[str]) -> None:
-        if service is not None and service not in allowed:
-            raise SwitchyardError(
-                "STACK-035",
-                f"there is no service {service!r} here",
-                why=f"The services are: {', '.join(allowed)}. Nothing was done.",
-                fix="switchyard status shows them",
-                exit_code=EXIT_USAGE,
-            )
 
     def _start_postgres(
         self, report: Progress, server: Server, values: Mapping[str, str], ports: Mapping[str, int]
