@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from switchyard import env_file
+from switchyard import env_file, stack
 from switchyard.checkout import Checkout
 from switchyard.output import Progress, Step
 from switchyard.targets import docker_engine
@@ -244,6 +244,18 @@ def test_running_is_false_without_settings_or_engine(checkout: Checkout, docker:
 
 
 # ---- the database's address
+
+
+def test_down_without_env_does_not_say_that_nothing_runs(
+    checkout: Checkout, docker: FakeDocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Checkout, "find", lambda: checkout)
+    checkout.remember(target="compose")
+    checkout.env_file.unlink()
+    for command in (stack.down, lambda: stack.status(as_json=False)):
+        with pytest.raises(SwitchyardError) as caught:
+            command()
+        assert (caught.value.code, caught.value.exit_code) == ("ENV-010", 78)
 
 
 def test_a_url_is_private_and_says_how_to_open_the_door(

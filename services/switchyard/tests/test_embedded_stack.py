@@ -356,7 +356,7 @@ def test_status_says_what_runs_although_env_is_gone(stack: Instance) -> None:
         assert shown.code == 1
         words = {line.split()[1] for line in shown.out.splitlines()[2:]}
         assert words <= {"running,", "starting"}, shown.out
-        assert "error ENV-002" in shown.err
+        assert "error ENV-010" in shown.err
         assert "does not answer" not in shown.out
         assert "was made with its passwords" in refused(stack.run("up"), "ENV-010", 78)
         assert not stack.env_file.exists()

@@ -97,15 +97,13 @@ def write(checkout: Checkout) -> bool:
 def read(checkout: Checkout) -> dict[str, str]:
     """Return every key of .env with its value, checked.
 
-    Raises: SwitchyardError: ENV-002 to ENV-009, with file and line; exit code 78.
+    Raises: SwitchyardError: ENV-002 to ENV-010, with file and line; exit code 78.
     """
     path = checkout.env_file
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise _error(
-            "ENV-002", f"{path} does not exist", "It holds the passwords and ports of the stack.", "make env"
-        ) from None
+        raise _missing(checkout) from None
     except (OSError, UnicodeDecodeError) as error:
         raise _error(
             "ENV-002",
@@ -175,6 +173,27 @@ def renew_ports(checkout: Checkout, avoid: list[int]) -> None:
     with os.fdopen(fd, "w") as handle:
         handle.write("\n".join(lines) + "\n")
     fresh.replace(checkout.env_file)
+
+
+def require_for_data(checkout: Checkout) -> None:
+    """Return if .env is there, or there is no database yet that another one belongs to.
+
+    Raises: SwitchyardError: ENV-010.
+    """
+    if checkout.known_target() is not None and not checkout.env_file.exists():
+        raise _missing(checkout)
+
+
+def _missing(checkout: Checkout) -> SwitchyardError:
+    if checkout.known_target() is None:
+        what, why = f"{checkout.env_file} does not exist", "It holds the passwords and ports of the stack."
+        return _error("ENV-002", what, why, "make env")
+    return _error(
+        "ENV-010",
+        f"{checkout.env_file} is gone, and this checkout has a database that was made with its passwords",
+        "A fresh one would not open that database.",
+        "put the old file back; if it is lost and the data may go: make env, then make reset, then make up",
+    )
 
 
 def readable_by_others(checkout: Checkout) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, cast
 
-from tradedb.errors import EXIT_CONFIG, EXIT_FAILED, EXIT_USAGE, SwitchyardError
+from tradedb.errors import EXIT_FAILED, EXIT_USAGE, SwitchyardError
 
 from switchyard import env_file
 from switchyard.checkout import Checkout, read_json
@@ -61,6 +61,8 @@ def down() -> None:
     with checkout.lock("down"):
         target = find_target(checkout)
         if target is None or not target.running():
+            if target is not None and target.name == "compose":
+                env_file.read(checkout)  # without it nobody knows whether something runs
             sys.stdout.write("Nothing runs.\n")
             return
         target.down(report)
@@ -237,14 +239,7 @@ def _make_env(checkout: Checkout, report: Progress) -> None:
 
     Raises: SwitchyardError: ENV-010, there is a database whose .env is gone.
     """
-    if checkout.known_target() is not None and not checkout.env_file.exists():
-        raise SwitchyardError(
-            "ENV-010",
-            f"{checkout.env_file} is gone, and this checkout has a database that was made with its passwords",
-            why="A fresh one would not open that database. Nothing was changed.",
-            fix="put the old file back; if it is lost and the data may go: make env, then make reset, then make up",
-            exit_code=EXIT_CONFIG,
-        )
+    env_file.require_for_data(checkout)
     if env_file.write(checkout):
         report.note(f"wrote {checkout.env_file} with fresh secrets and free ports")
 
