@@ -7,7 +7,7 @@ import json
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -32,8 +32,8 @@ DOCKER = """#!{python}
 import json, os, sys
 home = {home!r}
 words = sys.argv[1:]
-with open(home + "/calls", "a") as file:
-    file.write(json.dumps([words, dict(os.environ)]) + "\\n")
+calls = os.open(home + "/calls", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+os.write(calls, (json.dumps([words, dict(os.environ)]) + "\\n").encode())  # one write: several may play at once
 with open(home + "/answers") as file:
     answers = json.load(file)
 for wanted, code, out, err in answers:
@@ -69,12 +69,18 @@ class FakeDocker:
         self.write()
 
     def write(self) -> None:
-        (self.home / "answers").write_text(json.dumps(self.answers))
+        """Put the answers in place in one step: a docker that runs meanwhile reads the old ones or the new ones."""
+        fresh = self.home / "answers.new"
+        fresh.write_text(json.dumps(self.answers))
+        fresh.replace(self.home / "answers")
 
     def answer(self, *words: str, code: int = 0, out: str = "", err: str = "") -> None:
         """Let a call with these words end so; what is told last counts first."""
-        self.answers.insert(0, (list(words), code, out, err))
+        self.prepend(words, code, out, err)
         self.write()
+
+    def prepend(self, words: Sequence[str], code: int, out: str, err: str) -> None:
+        self.answers.insert(0, (list(words), code, out, err))
 
     def containers(self, *found: Container) -> None:
         """Let these be the project's containers."""
@@ -84,8 +90,9 @@ class FakeDocker:
             state: dict[str, Any] = {"Status": each.state, "ExitCode": each.exit_code}
             state |= {"Health": {"Status": each.health}} if each.health else {}
             lines.append(json.dumps({"id": each.id, "service": each.service, "state": state, "ports": ports}))
-        self.answer("ps", "--all", out="\n".join(each.id for each in found))
-        self.answer("inspect", client.FACTS, out="\n".join(lines))
+        self.prepend(["ps", "--all"], 0, "\n".join(each.id for each in found), "")
+        self.prepend(["inspect", client.FACTS], 0, "\n".join(lines), "")
+        self.write()
 
     def states(self, **services: str) -> None:
         """Let there be ``trading_bot="running healthy"``, ``ops="exited 0"`` and so on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -11,7 +12,6 @@ import signal
 import stat
 import subprocess
 import tempfile
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -266,17 +266,20 @@ class Server:
         pid = self.lost_pid()
         if pid is None:
             return False
-        os.kill(pid, signal.SIGINT)  # "fast": roll back what is open, then end
-        deadline = time.monotonic() + STOP_TIMEOUT_S
-        while _is_postgres_on(pid, self.data):
-            if time.monotonic() > deadline:
+        import psutil
+
+        from switchyard.targets.embedded.ending import wait_over
+
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended between the two questions
+            process = psutil.Process(pid)
+            process.send_signal(signal.SIGINT)  # "fast": roll back what is open, then end
+            if not wait_over(process, STOP_TIMEOUT_S):
                 raise SwitchyardError(
                     "PG-007",
                     f"the PostgreSQL server of an earlier run (pid {pid}) does not stop",
                     why=f"It was asked to {STOP_TIMEOUT_S} s ago. Its data in {self.data} is safe.",
                     fix=f"kill -QUIT {pid}, then run the command again (Postgres recovers by itself)",
                 )
-            time.sleep(0.05)
         return True
 
 

@@ -164,20 +164,19 @@ class Supervisor:
         """
         import psutil
 
+        from switchyard.targets.embedded.ending import wait_over
+
         with self._rpc() as rpc:
             pid = rpc.getPID()
+            process = psutil.Process(pid)
             rpc.shutdown()
-        try:
-            psutil.Process(pid).wait(timeout=sum(STOP_WAIT_S.values()) + 10)
-        except psutil.NoSuchProcess:
-            pass
-        except psutil.TimeoutExpired:
+        if not wait_over(process, sum(STOP_WAIT_S.values()) + 10):
             raise SwitchyardError(
                 "STACK-032",
                 f"supervisor (pid {pid}) does not end although it was asked to",
                 why="One of its processes may hang; the data is safe.",
                 fix=f"tail {self._checkout.logs / 'supervisord.log'}, then kill {pid} and run make down again",
-            ) from None
+            )
         self.socket.unlink(missing_ok=True)
 
     def _make_socket_folder(self) -> None:

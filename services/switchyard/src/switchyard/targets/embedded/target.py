@@ -33,6 +33,7 @@ POSTGRES_READY_TIMEOUT_S = 120  # a crash recovery after a busy day takes second
 SERVICE_READY_TIMEOUT_S = 60
 CRASHING_S = 15  # a service that still ends by itself after this time will not be ready later
 LOST_SERVICE_TIMEOUT_S = 12  # 10 s are a service's by contract
+KILL_TIMEOUT_S = 20  # the kernel's part, on a busy machine
 POLL_S = 0.05
 UNWATCHED = "unwatched"  # it runs, and nothing restarts it: supervisor is gone
 
@@ -444,14 +445,24 @@ class EmbeddedTarget:
 
 
 def _end(pid: int) -> None:
-    """End one process: SIGTERM, and SIGKILL when the time of the contract is over."""
+    """End one process: SIGTERM, and SIGKILL when the time of the contract is over; return when it is over.
+
+    Raises: SwitchyardError: STACK-043, it outlives even that.
+    """
     import psutil
+
+    from switchyard.targets.embedded.ending import wait_over
 
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(LOST_SERVICE_TIMEOUT_S)
-        except psutil.TimeoutExpired:
-            process.kill()
-            process.wait(5)
+        if wait_over(process, LOST_SERVICE_TIMEOUT_S):
+            return
+        process.kill()
+        if not wait_over(process, KILL_TIMEOUT_S):
+            raise SwitchyardError(
+                "STACK-043",
+                f"a process of an earlier run (pid {pid}) does not end, not even by SIGKILL",
+                why="It hangs in the kernel, most often on a disk or a network folder. The data is as it was.",
+                fix="look at that disk (dmesg), then run the command again",
+            )
