@@ -80,4 +80,4 @@ def test_the_example_shows_the_defaults_that_the_code_has() -> None:
 
 def test_no_secret_has_a_value_in_the_example() -> None:
     lines = (CHECKOUT / ".env.example").read_text().splitlines()
-    assert [line for line in lines if re.match(r"#?[A-Z_]+_(PASSWORD|SECRET)=.", line)] == []
+    assert [line for line in lines if re.match(r"#?[A-Z_]+_(PASSWORD|SECRET|TOKEN)=.", line)] == []

@@ -24,7 +24,7 @@ from tradedb.testing import PostgresServer, ThrowawayDatabase, empty_database, m
 
 USER = "admin"
 PASSWORD = "quiet-otter-lane-41"
-ORIGIN = "http://testserver"
+ORIGIN = "http://127.0.0.1"  # where a login over plain http is possible
 
 
 @pytest.fixture(scope="session")

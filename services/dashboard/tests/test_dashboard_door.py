@@ -12,8 +12,8 @@ import pytest
 from dashboard.app import create_app
 from dashboard.settings import DashboardSettings, take_password
 from dashboard.web.gate import PUBLIC, safe_target, same_origin, visitor
-from dashboard.web.limits import AttemptLimit
-from dashboard.web.sessions import ABSOLUTE_S, IDLE_S, Sessions
+from dashboard.web.limits import AttemptLimit, LoginLimit
+from dashboard.web.sessions import ABSOLUTE_S, DEVICE_S, IDLE_S, Sessions
 from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
@@ -49,7 +49,7 @@ def test_every_route_refuses_a_stranger(app: Starlette, open_dashboard: Open) ->
     tried = [(method, path) for method, path in paths(app) if path not in PUBLIC]
     assert {path for _, path in tried} >= {"/", "/trades", "/database", "/logout", "/static/dashboard.js"}
     for method, path in tried:
-        answer = stranger.client.request(method, path, headers={"origin": "http://testserver"})
+        answer = stranger.client.request(method, path, headers={"origin": "http://127.0.0.1"})
         assert answer.status_code in {303, 401}, (method, path)
         assert answer.status_code == 401 or answer.headers["location"].startswith("/login"), (method, path)
         assert "Sign out" not in answer.text
@@ -84,6 +84,7 @@ def test_login_gives_a_cookie_that_scripts_and_other_sites_do_not_get(app: Starl
 
 
 def test_over_https_the_cookie_is_bound_to_the_host(settings: DashboardSettings, open_dashboard: Open) -> None:
+    settings.dashboard_hosts = "board.example"
     app = create_app(settings, DatabaseManager(NOWHERE, service="dashboard"), behind_proxy=True)
     someone = open_dashboard(NOWHERE, app=app, signed_in=False, base_url="https://board.example")
     someone.client.headers["x-forwarded-proto"] = "https"
@@ -192,8 +193,8 @@ def test_nobody_is_sent_elsewhere_after_login(target: str) -> None:
         {"origin": "null"},
         {"origin": "null", "sec-fetch-site": "cross-site"},
         {},
-        {"origin": "http://testserver.evil.example"},
-        {"origin": "https://testserver"},
+        {"origin": "http://127.0.0.1.evil.example"},
+        {"origin": "https://127.0.0.1"},
     ],
 )
 def test_another_sites_form_is_refused(app: Starlette, open_dashboard: Open, headers: dict[str, str]) -> None:
@@ -258,25 +259,91 @@ def test_right_passwords_are_not_counted(app: Starlette, open_dashboard: Open) -
         assert open_dashboard(NOWHERE, app=app, signed_in=False).sign_in().status_code == 303
 
 
+def test_strangers_do_not_keep_the_owners_browser_out(app: Starlette, open_dashboard: Open) -> None:
+    owner = open_dashboard(NOWHERE, app=app)  # signed in once: this browser is known
+    owner.post("/logout", {"csrf_token": owner.token("/absent")})
+    stranger = open_dashboard(NOWHERE, app=app, signed_in=False)
+    assert [stranger.sign_in("wrong password").status_code for _ in range(6)] == [401] * 5 + [429]
+    assert owner.sign_in().status_code == 303  # from the very same address
+
+
+def test_a_known_browser_has_five_attempts_of_its_own(app: Starlette, open_dashboard: Open) -> None:
+    thief = open_dashboard(NOWHERE, app=app)
+    thief.post("/logout", {"csrf_token": thief.token("/absent")})
+    assert [thief.sign_in("wrong password").status_code for _ in range(6)] == [401] * 5 + [429]
+    assert open_dashboard(NOWHERE, app=app, signed_in=False).sign_in().status_code == 303
+
+
+def test_a_device_cookie_lets_nobody_in_and_is_not_made_by_others(app: Starlette, open_dashboard: Open) -> None:
+    owner = open_dashboard(NOWHERE, app=app)
+    cookie = owner.client.cookies["dashboard_device"]
+    stranger = open_dashboard(NOWHERE, app=app, signed_in=False)
+    stranger.client.cookies.set("dashboard_device", cookie)
+    stranger.client.cookies.set("dashboard", cookie)
+    assert stranger.get("/trades").status_code == 303
+    sessions = Sessions("s" * 40)
+    assert sessions.device(sessions.device_cookie())
+    assert sessions.device(cookie) is None
+    assert sessions.device(sessions.cookie(sessions.start("admin"))) is None
+
+
+def test_a_device_cookie_is_forgotten_after_half_a_year() -> None:
+    now = [1_000_000.0]
+    sessions = Sessions("s" * 40, clock=lambda: now[0])
+    cookie = sessions.device_cookie()
+    now[0] += DEVICE_S
+    assert sessions.device(cookie)
+    now[0] += 1
+    assert sessions.device(cookie) is None
+
+
+def test_who_fails_without_end_leaves_an_attempt_a_minute_to_others() -> None:
+    now = [0.0]
+    limit = LoginLimit(clock=lambda: now[0])
+    for minute in range(1, 4):
+        taken = [limit.take(f"net{i % 3}", None).wait_s for i in range(30)]
+        assert taken.count(0) == (5 if minute == 1 else 4), minute
+        if minute > 1:
+            assert limit.take(f"owner{minute}", None).wait_s == 0, minute
+        now[0] = minute * 61
+
+
+def test_all_of_the_account_is_never_more_than_five_a_minute() -> None:
+    limit = LoginLimit(clock=lambda: 0.0)
+    assert [limit.take(f"net{i}", None).wait_s for i in range(8)] == [0] * 5 + [60] * 3
+
+
+def test_a_right_password_gives_its_attempt_back() -> None:
+    limit = LoginLimit(clock=lambda: 0.0)
+    for _ in range(20):
+        attempt = limit.take("net", None)
+        assert attempt.wait_s == 0
+        limit.forgive(attempt)
+        known = limit.take("net", "device")
+        assert known.wait_s == 0
+        limit.forgive(known)
+
+
 def test_the_window_slides_and_forgets() -> None:
     now = [0.0]
-    limit = AttemptLimit(2, 60, keys=3, clock=lambda: now[0])
-    assert (limit.take("a"), limit.take("a"), limit.take("a")) == (0, 0, 60)
+    limit = AttemptLimit(60, keys=3, clock=lambda: now[0])
+    assert (limit.take({"a": 2}), limit.take({"a": 2}), limit.take({"a": 2})) == (0, 0, 60)
     now[0] = 45
-    assert limit.take("a") == 15
+    assert (limit.take({"a": 2}), limit.wait_s({"a": 2})) == (15, 15)
     now[0] = 61
-    assert limit.take("a") == 0
+    assert limit.take({"a": 2}) == 0
     for i in range(100):
-        limit.take(f"k{i}")
+        limit.take({f"k{i}": 2})
     assert len(limit._times) <= 3
 
 
-def test_made_up_names_do_not_push_a_count_out() -> None:
-    limit = AttemptLimit(2, 60, keys=3, clock=lambda: 0.0)
-    assert (limit.take("account:admin", "client:1"), limit.take("account:admin", "client:1")) == (0, 0)
+def test_any_number_of_clients_leaves_the_accounts_count_alone() -> None:
+    limit = LoginLimit(clock=lambda: 0.0, keys=3)
+    assert [limit.take("net", None).wait_s for _ in range(5)] == [0] * 5
     for i in range(100):
-        assert limit.take(f"account:{i}", "client:1") == 60
-    assert limit.take("account:admin", "client:2") == 60
+        limit.take(f"net{i}", None)
+        limit.take(f"net{i}", f"device{i}")
+    assert limit.take("owner", None).wait_s == 60
 
 
 @pytest.mark.parametrize(
@@ -325,7 +392,7 @@ def test_a_large_body_is_refused(app: Starlette, open_dashboard: Open) -> None:
         for _ in range(9):
             yield b"x" * 8192
 
-    streamed = stranger.client.post("/login", content=chunks(), headers={"origin": "http://testserver"})
+    streamed = stranger.client.post("/login", content=chunks(), headers={"origin": "http://127.0.0.1"})
     assert streamed.status_code == 413
 
 

@@ -18,15 +18,25 @@ from starlette.types import Scope
 from tradedb import DatabaseManager
 
 from dashboard.reading.snapshots import Snapshots
-from dashboard.settings import DashboardSettings, bound_secret, session_secret, take_password
-from dashboard.web.gate import Gate
-from dashboard.web.limits import AttemptLimit
+from dashboard.settings import (
+    DashboardSettings,
+    bound_secret,
+    host_names,
+    session_secret,
+    take_api_token,
+    take_password,
+)
+from dashboard.web.gate import API, Gate
+from dashboard.web.hosts import Hosts
+from dashboard.web.limits import LoginLimit
 from dashboard.web.login import Login
 from dashboard.web.pages import Pages
 from dashboard.web.passwords import Account
 from dashboard.web.probes import Probes
+from dashboard.web.problems import problem
 from dashboard.web.render import STATIC, Renderer
 from dashboard.web.sessions import Sessions
+from dashboard.web.tokens import ApiToken
 
 WARM_EVERY_S = 10.0
 SETTLE_S = 2.0
@@ -64,8 +74,10 @@ def create_app(
         snapshots: how long pages wait and answers are kept; without it the defaults.
         warm: read the main pages now and then though nobody looks.
 
-    Raises: SwitchyardError, DASH-001 to DASH-004.
+    Raises: SwitchyardError, DASH-001 to DASH-006.
     """
+    hosts = Hosts(host_names(settings))
+    token = take_api_token(settings)
     password = take_password(settings)
     account = Account(settings.dashboard_user, password)
     sessions = Sessions(bound_secret(session_secret(settings), settings.dashboard_user, password))
@@ -74,7 +86,7 @@ def create_app(
     snapshots = snapshots or Snapshots()
     pages = Pages(manager, snapshots, render, heartbeat_warn_s=settings.dashboard_heartbeat_warn_s)
     probes = Probes(manager)
-    login = Login(account, sessions, AttemptLimit(), render)
+    login = Login(account, sessions, LoginLimit(), render)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -87,11 +99,14 @@ def create_app(
         await asyncio.gather(snapshots.settle(SETTLE_S), probes.snapshots.settle(SETTLE_S))
         manager.dispose()
 
+    def refuse(request: Request, status: int, title: str, sentence: str) -> Response:
+        if request.url.path.startswith(API):
+            return problem(status, title, sentence)
+        return render.message(request, status, title, sentence)
+
     async def on_http_error(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
-        answer = render.message(
-            request, status, TITLES.get(status, "Refused"), SENTENCES.get(status, "That did not work.")
-        )
+        answer = refuse(request, status, TITLES.get(status, "Refused"), SENTENCES.get(status, "That did not work."))
         if isinstance(error, HTTPException) and error.headers:
             answer.headers.update(error.headers)
         return answer
@@ -108,7 +123,16 @@ def create_app(
             Route("/database", pages.database),
             Mount("/static", _Assets(directory=STATIC)),
         ],
-        middleware=[Middleware(Gate, sessions=sessions, behind_proxy=behind_proxy, refuse=render.message)],
+        middleware=[
+            Middleware(
+                Gate,
+                sessions=sessions,
+                hosts=hosts,
+                token=ApiToken(token) if token else None,
+                behind_proxy=behind_proxy,
+                refuse=refuse,
+            )
+        ],
         exception_handlers={HTTPException: on_http_error},
         lifespan=lifespan,
     )

@@ -33,8 +33,10 @@ def serve() -> None:
     manager = DatabaseManager.from_settings(load_settings(DatabaseSettings), service="dashboard")
     if settings.dashboard_session_secret is None:
         logger.warning("DASHBOARD_SESSION_SECRET is not set: a random one is used, so a restart signs everybody out")
-    app = create_app(settings, manager, behind_proxy=on_railway())
-    os.environ.pop("DASHBOARD_PASSWORD", None)  # only its hash is needed from here on
+    behind_proxy = on_railway() if settings.dashboard_behind_proxy is None else settings.dashboard_behind_proxy
+    app = create_app(settings, manager, behind_proxy=behind_proxy)
+    for name in ("DASHBOARD_PASSWORD", "DASHBOARD_API_TOKEN"):  # only their hashes are needed from here on
+        os.environ.pop(name, None)
     logger.info("starting", extra={"host": settings.host, "port": settings.port, "database": manager.url_redacted})
     # uvicorn raises the signal that ended it once more when it is done: an ordered end is exit code 0
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 
 from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from tradedb.errors import EXIT_CONFIG, SwitchyardError
 
+from dashboard.web.hosts import host_name
+
 MIN_PASSWORD_LENGTH = 12
 MIN_SECRET_LENGTH = 32
+MIN_TOKEN_LENGTH = 32
+TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # what a bearer token may be made of (RFC 6750)
 # what people leave in from an example; compared without case, spaces, hyphens and underscores
 EXAMPLE_PASSWORDS = frozenset(
     {
@@ -45,6 +50,27 @@ class DashboardSettings(BaseSettings):
         None,
         description=f"Signs the session cookies; at least {MIN_SECRET_LENGTH} characters. "
         "Without it a random one is made at each start, and a restart signs everybody out.",
+    )
+    dashboard_api_token: SecretStr | None = Field(
+        None,
+        description=f"Lets scripts read /api/v1 with Authorization: Bearer; at least {MIN_TOKEN_LENGTH} characters. "
+        "Without it only a login does.",
+    )
+    dashboard_hosts: str | None = Field(
+        None,
+        description="Names under which the dashboard answers, with commas between them, beside 127.0.0.1, localhost, "
+        "its private name and Railway's domain.",
+    )
+    dashboard_behind_proxy: bool | None = Field(
+        None,
+        description="True: exactly one proxy of yours that speaks https stands before the dashboard, and its "
+        "X-Forwarded-For and X-Forwarded-Proto are believed. Default: true on Railway, else false.",
+    )
+    railway_public_domain: str | None = Field(
+        None, description="Set by Railway: a name under which the dashboard answers."
+    )
+    railway_private_domain: str | None = Field(
+        None, description="Set by Railway: a name under which the dashboard answers."
     )
     dashboard_refresh_s: float = Field(
         3.0, ge=1, le=3600, description="Seconds between two refreshes of an open page, where its script runs."
@@ -108,6 +134,46 @@ def session_secret(settings: DashboardSettings) -> str:
             exit_code=EXIT_CONFIG,
         )
     return secret
+
+
+def take_api_token(settings: DashboardSettings) -> str | None:
+    """Return the API's token and forget it in the settings; None if there is none, and then no token is right.
+
+    Raises: SwitchyardError: DASH-005, it is too short to be random, or cannot be sent in a header.
+    """
+    secret = settings.dashboard_api_token
+    settings.dashboard_api_token = None
+    token = secret.get_secret_value() if secret else ""
+    if not token:
+        return None
+    if len(token) < MIN_TOKEN_LENGTH or not TOKEN.fullmatch(token) or len(set(token)) < 8:
+        raise SwitchyardError(
+            "DASH-005",
+            f"DASHBOARD_API_TOKEN is not a random token of at least {MIN_TOKEN_LENGTH} letters, digits and . _ ~ + / -",
+            why="Whoever guesses it reads everything. The dashboard did not start.",
+            fix="set it to the output of: openssl rand -hex 24; or leave it out, and only a login opens the API",
+            exit_code=EXIT_CONFIG,
+        )
+    return token
+
+
+def host_names(settings: DashboardSettings) -> list[str]:
+    """Return the configured names under which the dashboard answers, beside those it always has.
+
+    Raises: SwitchyardError: DASH-006, one is not a name.
+    """
+    named = [name.strip() for name in (settings.dashboard_hosts or "").split(",") if name.strip()]
+    wrong = [name for name in named if host_name(name) is None]
+    if wrong:
+        raise SwitchyardError(
+            "DASH-006",
+            f"DASHBOARD_HOSTS has something in it that is not a host name: {wrong[0][:80]}",
+            why="Names stand there as a browser's address line has them, without https:// and without a path. "
+            "The dashboard did not start.",
+            fix="write it like DASHBOARD_HOSTS=board.example.com,board.example.org",
+            exit_code=EXIT_CONFIG,
+        )
+    return [*named, *filter(None, (settings.railway_public_domain, settings.railway_private_domain))]
 
 
 def bound_secret(secret: str, user: str, password: str) -> str:

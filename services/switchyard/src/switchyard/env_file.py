@@ -32,7 +32,7 @@ SECRET_BYTES = 24  # 32 characters of base64url: no guessing, and still one word
 
 def is_secret(key: str) -> bool:
     """Return whether the value of `key` must never be shown."""
-    return key.endswith(("_PASSWORD", "_SECRET"))
+    return key.endswith(("_PASSWORD", "_SECRET", "_TOKEN"))
 
 
 @dataclass(frozen=True)

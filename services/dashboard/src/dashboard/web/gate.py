@@ -18,7 +18,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dashboard.web.sessions import Session, Sessions
+from dashboard.web.hosts import Hosts, host_name, is_confidential
+from dashboard.web.limits import AttemptLimit
+from dashboard.web.sessions import DEVICE_S, Session, Sessions
+from dashboard.web.tokens import ApiToken
 
 PUBLIC = frozenset({"/healthz", "/readyz", "/login", "/static/dashboard.css", "/static/favicon.svg"})
 """The paths that answer without a login: the two probes, the login page, and the two files that it shows."""
@@ -26,6 +29,11 @@ PUBLIC = frozenset({"/healthz", "/readyz", "/login", "/static/dashboard.css", "/
 MAX_BODY_BYTES = 64 * 1024
 MAX_FIELDS = 50
 LOGIN_COOKIE = "login"
+DEVICE_COOKIE = "device"
+API = "/api/"
+PROBES = frozenset({"/healthz", "/readyz"})
+API_PER_MINUTE = 600
+BAD_TOKENS_PER_MINUTE = 10
 FRAGMENT_HEADER = "x-dashboard-refresh"
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -51,13 +59,14 @@ class Visitor:
     """Who asks, as far as it can be believed.
 
     ``address`` is the client's; ``secure`` whether the browser spoke https; ``origin`` what its own pages' Origin is;
-    ``cookie`` the name of the session cookie here.
+    ``cookie`` the name of the session cookie here; ``confidential`` whether nobody on the way can read along.
     """
 
     address: str
     secure: bool
     origin: str
     cookie: str
+    confidential: bool
 
     @property
     def network(self) -> str:
@@ -71,6 +80,10 @@ class Visitor:
     def login_cookie(self) -> str:
         """Return the name of the cookie that ties a login form to this browser."""
         return f"{self.cookie}_{LOGIN_COOKIE}"
+
+    def device_cookie(self) -> str:
+        """Return the name of the cookie that tells a browser that has signed in before."""
+        return f"{self.cookie}_{DEVICE_COOKIE}"
 
 
 def visitor(scope: Scope, *, behind_proxy: bool) -> Visitor:
@@ -91,9 +104,9 @@ def visitor(scope: Scope, *, behind_proxy: bool) -> Visitor:
     host = headers.get("host", "")
     origin = f"{'https' if secure else 'http'}://{host}"
     # on plain http a cookie belongs to the host on all its ports: two checkouts must not sign each other out
-    port = host.rsplit(":", 1)[-1] if ":" in host else ""
+    port = host.rsplit(":", 1)[-1] if ":" in host and not host.endswith("]") else ""
     cookie = "__Host-dashboard" if secure else f"dashboard_{port}" if port.isascii() and port.isdigit() else "dashboard"
-    return Visitor(address[:64], secure, origin, cookie)
+    return Visitor(address[:64], secure, origin, cookie, secure or is_confidential(host_name(host)))
 
 
 def same_origin(headers: Headers, own: str) -> bool:
@@ -116,20 +129,28 @@ def safe_target(target: str | None) -> str:
 
 
 class Gate:
-    """ASGI middleware, outermost: access log, body limit, session, Origin and CSRF check, security headers.
+    """ASGI middleware, outermost: access log, Host, body limit, session or token, Origin and CSRF check, headers.
 
     Args:
         app: what is behind the door.
         sessions: who is in.
+        hosts: under which names we answer.
+        token: what scripts may show instead of a session, for the API alone; None: nothing.
         behind_proxy: see ``visitor``.
-        refuse: makes an error page: request, status, title, sentence.
+        refuse: makes an error page, or the API's error: request, status, title, sentence.
     """
 
-    def __init__(self, app: ASGIApp, *, sessions: Sessions, behind_proxy: bool, refuse: Refuse) -> None:
+    def __init__(
+        self, app: ASGIApp, *, sessions: Sessions, hosts: Hosts, token: ApiToken | None, behind_proxy: bool,
+        refuse: Refuse,
+    ) -> None:  # fmt: skip
         self._app = app
         self._sessions = sessions
+        self._hosts = hosts
+        self._token = token
         self._behind_proxy = behind_proxy
         self._refuse = refuse
+        self._limit = AttemptLimit()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -168,13 +189,12 @@ class Gate:
         request = Request(scope, receive)
         session = self._sessions.read(request.cookies.get(who.cookie))
         scope.setdefault("state", {}).update(visitor=who, session=session)
-        answer: Response | None = None
-        if scope["method"] not in {"GET", "HEAD", "POST"}:
-            answer = self._refuse(request, 405, "Not allowed", f"{scope['method']} is not answered here.")
-            answer.headers["allow"] = "GET, HEAD, POST"
-        elif session is None and scope["path"] not in PUBLIC:
+        answer = self._misdirected(request)
+        if answer is None and scope["path"].startswith(API):
+            answer = self._unknown_caller(request, who, session)
+        elif answer is None and session is None and scope["path"] not in PUBLIC:
             answer = self._unknown(request)
-        elif scope["method"] == "POST":
+        if answer is None and scope["method"] == "POST":
             try:
                 body = await _body(request)
             except ClientDisconnect:  # nobody is left to answer
@@ -191,6 +211,28 @@ class Gate:
             await answer(scope, receive, send)
             return
         await self._behind(request, scope, receive, self._renewing(send, request, who, session))
+
+    def _misdirected(self, request: Request) -> Response | None:
+        """Return the refusal of a request that is not for us, or not one that two readers read alike; else None."""
+        headers = request.headers
+        if "transfer-encoding" in headers and "content-length" in headers:  # a proxy may have believed the other one
+            answer = self._refuse(request, 400, "Refused", "A request has one length, not two.")
+            answer.headers["connection"] = "close"
+            return answer
+        # supervisors ask the probes under whatever name they know; they tell nothing that is not anybody's
+        if request.url.path not in PROBES and not self._hosts.allow(headers.get("host", "")):
+            return self._refuse(
+                request,
+                421,
+                "Not this host",
+                "This dashboard does not answer under this name. DASHBOARD_HOSTS lists the names that it has "
+                "beside 127.0.0.1 and localhost.",
+            )
+        if request.method not in {"GET", "HEAD", "POST"}:
+            answer = self._refuse(request, 405, "Not allowed", f"{request.method[:20]} is not answered here.")
+            answer.headers["allow"] = "GET, HEAD, POST"
+            return answer
+        return None
 
     async def _behind(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         """Ask the application; a defect in it is logged, and answered without a word about the code."""
@@ -217,6 +259,42 @@ class Gate:
         target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         target = safe_target(target)
         return RedirectResponse("/login" if target == "/" else f"/login?next={quote(target, safe='')}", 303)
+
+    def _unknown_caller(self, request: Request, who: Visitor, session: Session | None) -> Response | None:
+        """Return the refusal of an API call by nobody, by somebody in clear text, or by somebody in a hurry; or None.
+
+        Where a token is shown it decides, whatever cookie is there.
+        """
+        shown = request.headers.get("authorization")
+        if not who.confidential:
+            return self._refuse(request, 403, "Not without https", "The API answers over https and on this machine.")
+        caller = session.id if session else "token"
+        if shown is not None:
+            guesses = {f"token:{who.network}": BAD_TOKENS_PER_MINUTE}
+            wait_s = self._limit.wait_s(guesses)
+            if wait_s:
+                return self._too_many(request, wait_s)
+            if self._token is None or not self._token.matches(shown):
+                self._limit.take(guesses)
+                logger.warning("API token refused", extra={"client": who.address})
+                return self._without_login(request)
+            caller = "token"
+        elif session is None:
+            return self._without_login(request)
+        wait_s = self._limit.take({f"api:{caller}": API_PER_MINUTE})
+        return self._too_many(request, wait_s) if wait_s else None
+
+    def _without_login(self, request: Request) -> Response:
+        answer = self._refuse(
+            request, 401, "Sign in first", "Show a session's cookie, or DASHBOARD_API_TOKEN as a bearer token."
+        )
+        answer.headers["www-authenticate"] = 'Bearer realm="switchyard"'
+        return answer
+
+    def _too_many(self, request: Request, wait_s: int) -> Response:
+        answer = self._refuse(request, 429, "Too many requests", f"Wait {wait_s} seconds and try again.")
+        answer.headers["retry-after"] = str(wait_s)
+        return answer
 
     def _forged(self, request: Request, body: bytes, who: Visitor, session: Session | None) -> Response | None:
         """Return the refusal of a request that did not come from a form of ours, else None."""
@@ -268,6 +346,13 @@ class Gate:
 def set_session_cookie(response: Response, who: Visitor, value: str) -> None:
     """Write the session cookie: for this host alone, unreadable for scripts, never sent from another site."""
     response.set_cookie(who.cookie, value, path="/", secure=who.secure, httponly=True, samesite="strict")
+
+
+def set_device_cookie(response: Response, who: Visitor, value: str) -> None:
+    """Write the cookie that tells this browser apart from strangers at a later login; it lets nobody in."""
+    response.set_cookie(
+        who.device_cookie(), value, path="/", secure=who.secure, httponly=True, samesite="strict", max_age=DEVICE_S
+    )
 
 
 def delete_cookie(response: Response, who: Visitor, name: str) -> None:

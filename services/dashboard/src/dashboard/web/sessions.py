@@ -20,6 +20,7 @@ from itsdangerous import BadSignature, URLSafeSerializer
 
 IDLE_S = 30 * 60
 ABSOLUTE_S = 12 * 60 * 60
+DEVICE_S = 180 * 24 * 60 * 60
 RENEW_AFTER_S = 60  # how old "last seen" may get before the cookie is written again
 
 
@@ -44,6 +45,9 @@ class Sessions:
     def __init__(self, secret: str, clock: Callable[[], float] = time.time) -> None:
         self._signer = URLSafeSerializer(
             secret, salt="dashboard-session", signer_kwargs={"digest_method": hashlib.sha256}
+        )
+        self._devices = URLSafeSerializer(
+            secret, salt="dashboard-device", signer_kwargs={"digest_method": hashlib.sha256}
         )
         self._secret = secret.encode()
         self._clock = clock
@@ -85,6 +89,21 @@ class Sessions:
         with self._lock:
             self._revoked = {key: ends for key, ends in self._revoked.items() if ends > now}
             self._revoked[session.id] = session.started_at + ABSOLUTE_S
+
+    def device_cookie(self) -> str:
+        """Return the signed text that tells, at a later login, that somebody has signed in with this browser before."""
+        text = self._devices.dumps([secrets.token_urlsafe(18), int(self._clock())])
+        return text if isinstance(text, str) else text.decode()
+
+    def device(self, cookie: str | None) -> str | None:
+        """Return the id in a device cookie, or None: no cookie, not signed by us, or older than 180 days."""
+        if not cookie or len(cookie) > 1024:
+            return None
+        try:
+            device, issued_at = self._devices.loads(cookie)
+        except (BadSignature, TypeError, ValueError):
+            return None
+        return device if self._clock() - issued_at <= DEVICE_S else None
 
     def csrf_token(self, session_id: str) -> str:
         """Return the token that a form of this session carries."""

@@ -25,7 +25,15 @@ PACKAGES = {"trading-bot": ("tradedb", "trading-bot"), "dashboard": ("tradedb", 
 # which keys of .env are a service's business
 OWN_KEYS = {
     "trading-bot": ("LOG_LEVEL", "BOT_"),
-    "dashboard": ("LOG_LEVEL", "DASHBOARD_USER", "DASHBOARD_PASSWORD", "DASHBOARD_SESSION_SECRET"),
+    "dashboard": (
+        "LOG_LEVEL",
+        "DASHBOARD_USER",
+        "DASHBOARD_PASSWORD",
+        "DASHBOARD_SESSION_SECRET",
+        "DASHBOARD_API_TOKEN",
+        "DASHBOARD_HOSTS",
+        "DASHBOARD_BEHIND_PROXY",
+    ),  # fmt: skip
 }
 # of the machine, not of anybody's secrets
 PASSED_ON = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LOGNAME", "PATH", "TMPDIR", "USER")
