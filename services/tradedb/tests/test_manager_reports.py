@@ -8,11 +8,13 @@ from collections.abc import Callable
 import pytest
 from click.testing import CliRunner
 from sqlalchemy import text
+from tradedb import migrate
 from tradedb.cli import main
 from tradedb.manager import DatabaseManager
 from tradedb.testing import ROLE_PASSWORDS, ThrowawayDatabase
 
 MakeManager = Callable[..., DatabaseManager]
+HEAD = migrate.head_revision()
 EVERY_ROLE = ["postgres", *ROLE_PASSWORDS]
 
 
@@ -33,7 +35,7 @@ def test_every_role_sees_which_server_this_is(
 @pytest.mark.parametrize("role", EVERY_ROLE)
 def test_every_role_sees_the_schemas_health(database: ThrowawayDatabase, make_manager: MakeManager, role: str) -> None:
     health = make_manager(database.url(role)).health()
-    assert (health.ok, health.reason, health.revision, health.head, health.code) == (True, None, "0002", "0002", None)
+    assert (health.ok, health.reason, health.revision, health.head, health.code) == (True, None, HEAD, HEAD, None)
     assert health.latency_ms is not None
     assert health.latency_ms > 0
 
@@ -84,7 +86,7 @@ def test_info_and_health_on_the_command_line(monkeypatch: pytest.MonkeyPatch, da
     health = CliRunner().invoke(main, ["health", "--json"])
     assert health.exit_code == 0
     assert json.loads(health.stdout)["health"]["ok"] is True
-    assert CliRunner().invoke(main, ["health"]).stdout.startswith("ok: revision 0002, answered in ")
+    assert CliRunner().invoke(main, ["health"]).stdout.startswith(f"ok: revision {HEAD}, answered in ")
 
 
 def test_migrate_and_roles_on_the_command_line(monkeypatch: pytest.MonkeyPatch, empty: ThrowawayDatabase) -> None:
@@ -102,8 +104,8 @@ def test_migrate_and_roles_on_the_command_line(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("DATABASE_URL", empty.url_text("migrator"))
     first = CliRunner().invoke(main, ["migrate"])
     assert first.exit_code == 0
-    assert first.stdout.endswith("migrated to 0002 (0001, 0002)\n")
+    assert first.stdout.endswith(f"migrated to {HEAD} ({', '.join(migrate._revisions())})\n")
     assert ROLE_PASSWORDS["migrator"] not in first.output
-    assert CliRunner().invoke(main, ["migrate"]).stdout.endswith("is at 0002: nothing to do\n")
+    assert CliRunner().invoke(main, ["migrate"]).stdout.endswith(f"is at {HEAD}: nothing to do\n")
     result = json.loads(CliRunner().invoke(main, ["migrate", "--json"]).stdout)
-    assert result == {"schema_version": 1, "before": "0002", "after": "0002", "applied": [], "adopted": False}
+    assert result == {"schema_version": 1, "before": HEAD, "after": HEAD, "applied": [], "adopted": False}

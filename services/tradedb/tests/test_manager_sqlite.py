@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import Connection, insert, select, text
 from sqlalchemy import exc as sa
 from tradedb.manager import DatabaseManager, DatabaseUnavailable
+from tradedb.migrate import head_revision
 from tradedb.models import BotLease, Fill, OrderIntent, TradingSession
 
 MakeManager = Callable[..., DatabaseManager]
@@ -170,7 +171,7 @@ def test_money_and_times_of_new_tables_are_exact(manager: DatabaseManager) -> No
         )  # fmt: skip
         connection.execute(
             insert(Fill).values(
-                venue="v", venue_trade_id="1", intent_id="i", symbol="X", side="BUY", price=price, quantity=Decimal(0),
+                venue="v", venue_trade_id="1", intent_id="i", symbol="X", side="BUY", price=price, quantity=Decimal(1),
                 fee=Decimal("1e-28"), fee_currency="USD", filled_at=when, recorded_at=when, lease_epoch=1,
             )
         )  # fmt: skip
@@ -187,7 +188,7 @@ def test_money_and_times_of_new_tables_are_exact(manager: DatabaseManager) -> No
 
 def test_health_and_reports(manager: DatabaseManager, sqlite_url: str) -> None:
     health = manager.health()
-    assert (health.ok, health.reason, health.revision, health.head) == (True, None, "0002", "0002")
+    assert (health.ok, health.reason, health.revision, health.head) == (True, None, head_revision(), head_revision())
     info = manager.database_info()
     assert (info.dialect, info.host, info.user, info.tls, info.timeline_id) == ("sqlite", None, None, None, None)
     assert info.system_identifier == info.database == file_of(sqlite_url)

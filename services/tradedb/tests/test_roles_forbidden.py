@@ -14,6 +14,12 @@ from tradedb.testing import ROLE_PASSWORDS, PostgresServer, ThrowawayDatabase, m
 
 DENIED = "42501"
 READ_ONLY = "25006"
+APPEND_ONLY = "23001"  # restrict_violation, from the ledger's own trigger
+UNBALANCED = "23514"  # check_violation, from a CHECK or the trigger that adds up
+LEDGER_PAIR = (
+    "INSERT INTO ledger_entries (session_id, venue, account, currency, amount, recorded_at, lease_epoch)"
+    " VALUES (1, 'v', 'cash', 'USD', 100, now(), 1), (1, 'v', 'equity', 'USD', -100, now(), 1)"
+)
 INSERT_TRADE = (
     "INSERT INTO trades (symbol, side, source, entry_price, exit_price, size, entry_time, exit_time, pnl, pnl_percent,"
     " strategy_name) VALUES ('X', 'LONG', 'PAPER', 1, 1, 1, now(), now(), 0, 0, 's')"
@@ -42,6 +48,18 @@ FORBIDDEN: list[tuple[str, str, str]] = [
     ("trading_bot", "DELETE FROM order_intents", DENIED),
     ("trading_bot", "UPDATE order_intents SET quantity = 100", DENIED),
     ("trading_bot", "UPDATE order_intents SET lease_epoch = 99", DENIED),
+    ("trading_bot", "UPDATE ledger_entries SET amount = 1", DENIED),
+    ("trading_bot", "DELETE FROM ledger_entries", DENIED),
+    ("trading_bot", "TRUNCATE ledger_entries", DENIED),
+    ("trading_bot", "ALTER TABLE ledger_entries DISABLE TRIGGER ALL", DENIED),
+    ("trading_bot", "DROP FUNCTION ledger_is_append_only()", DENIED),
+    ("trading_bot", "SET session_replication_role = replica", DENIED),
+    ("trading_bot", LEDGER_PAIR.replace("-100", "-99") + "; SET CONSTRAINTS ALL IMMEDIATE", UNBALANCED),
+    ("trading_bot", LEDGER_PAIR.replace("100", "0"), UNBALANCED),
+    ("trading_bot", "UPDATE quarantined_facts SET resolved_at = now()", DENIED),
+    ("trading_bot", "DELETE FROM quarantined_facts", DENIED),
+    ("trading_bot", "UPDATE venue_orders SET quantity = 100", DENIED),
+    ("trading_bot", "DELETE FROM venue_orders", DENIED),
     ("trading_bot", "DELETE FROM positions", DENIED),
     ("trading_bot", "UPDATE positions SET entry_price = 1", DENIED),
     ("trading_bot", "UPDATE positions SET order_id = 'other'", DENIED),
@@ -92,6 +110,8 @@ FORBIDDEN: list[tuple[str, str, str]] = [
     ("dashboard", "SET temp_file_limit = -1", DENIED),
     ("dashboard", WRITABLE + "ALTER ROLE dashboard SET temp_file_limit = -1", DENIED),
     ("dashboard", WRITABLE + "SELECT setval('trades_id_seq', 1)", DENIED),
+    ("dashboard", WRITABLE + LEDGER_PAIR, DENIED),
+    ("dashboard", WRITABLE + "UPDATE quarantined_facts SET resolved_at = now()", DENIED),
     ("dashboard", "SET ROLE owner", DENIED),
     ("dashboard", "SELECT pg_ls_dir('/')", DENIED),
     # monitor sees the server, not the trades
@@ -110,6 +130,13 @@ FORBIDDEN: list[tuple[str, str, str]] = [
     ("migrator", "CREATE TABLE public.mine (id int)", DENIED),
     ("migrator", "DROP TABLE trades", DENIED),
     ("migrator", "SET ROLE postgres", DENIED),
+    # the owner of the books cannot rewrite them by a statement, nor can the superuser
+    ("migrator", "SET ROLE owner; UPDATE ledger_entries SET amount = 1", APPEND_ONLY),
+    ("migrator", "SET ROLE owner; DELETE FROM ledger_entries", APPEND_ONLY),
+    ("migrator", "SET ROLE owner; TRUNCATE ledger_entries", APPEND_ONLY),
+    ("migrator", "SET ROLE owner; TRUNCATE trading_sessions CASCADE", APPEND_ONLY),
+    ("postgres", "UPDATE ledger_entries SET amount = 1", APPEND_ONLY),
+    ("postgres", "DELETE FROM ledger_entries", APPEND_ONLY),
     ("migrator", "SET ROLE owner; CREATE ROLE mine", DENIED),
     ("migrator", "SET ROLE owner; COPY trades TO PROGRAM 'cat'", DENIED),
     ("migrator", "SET ROLE owner; ALTER SYSTEM SET fsync = off", DENIED),
@@ -129,6 +156,13 @@ ALLOWED: list[tuple[str, str]] = [
     ("trading_bot", "SELECT epoch FROM bot_lease WHERE holder = 'me' AND expires_at > clock_timestamp() FOR SHARE"),
     ("trading_bot", "INSERT INTO fills VALUES ('v', 't1', 'i', 'X', 'BUY', 1, 1, 0, 'USD', now(), now(), 1)"
                     " ON CONFLICT DO NOTHING"),
+    ("trading_bot", LEDGER_PAIR + "; SET CONSTRAINTS ALL IMMEDIATE"),
+    ("trading_bot", "INSERT INTO quarantined_facts (venue, venue_trade_id, kind, digest, received, differing,"
+                    " quarantined_at, lease_epoch) VALUES ('v', 't', 'fill', 'd', '{}', 'price', now(), 1)"
+                    " ON CONFLICT DO NOTHING"),
+    ("trading_bot", "INSERT INTO venue_orders VALUES ('v', 'i', 'o', 1, 'X', 'BUY', 1, 0, 'ACCEPTED', now(), now(),"
+                    " now(), 1) ON CONFLICT (venue, client_order_id) DO UPDATE SET status = excluded.status,"
+                    " filled_quantity = excluded.filled_quantity, updated_at = excluded.updated_at"),
     ("trading_bot", "SELECT version_num FROM alembic_version"),
     ("trading_bot", "SELECT system_identifier FROM pg_control_system()"),
     ("dashboard", "SELECT * FROM trades"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -482,12 +482,9 @@ def test_fills_that_do_not_add_up_stop_the_bot_and_say_so(manager: DatabaseManag
                 **ledger_row, lease_epoch=lease.epoch, status="FILLED", created_at=NOON, updated_at=NOON
             )
         )
-        fill = BROKER.execute(odd)
-        conn.execute(
-            insert(Fill).values(
-                **{name: getattr(fill, name) for name in fill.__dataclass_fields__}, recorded_at=NOON, lease_epoch=1
-            )
-        )
+        columns = asdict(BROKER.execute(odd))
+        columns["venue_sequence"] = columns.pop("sequence")
+        conn.execute(insert(Fill).values(**columns, recorded_at=NOON, lease_epoch=1))
 
     manager.transaction(seed, name="seed")
     bot._forget_state()

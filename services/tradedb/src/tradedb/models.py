@@ -6,7 +6,7 @@ infinite). Their times have no zone, because the file never said one: the wall c
 are in UTC. Their labels are text, verbatim, with the original's lengths. Their JSON is ``json``, not ``jsonb``, so the
 stored text stays as it was.
 
-The last three are new: money is ``Decimal`` and exact, times are aware UTC.
+The rest is new: money is ``Decimal`` and exact, times are aware UTC.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    false,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -303,15 +305,57 @@ class OrderIntent(Base):
     status: Mapped[str] = mapped_column(String(10))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime())
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime())
+    entry_intent_id: Mapped[str | None] = mapped_column(String(64))
+
+
+class VenueOrder(Base):
+    """An order as the venue last described it. Its client order id is the intent that it carries out."""
+
+    __tablename__ = "venue_orders"
+    __table_args__ = (
+        PrimaryKeyConstraint("venue", "client_order_id"),
+        CheckConstraint("side IN ('BUY', 'SELL')", name="ck_venue_orders_side"),
+        CheckConstraint(
+            "status IN ('ACCEPTED', 'PARTIALLY_FILLED', 'FILLED', 'CANCELLED', 'REJECTED')",
+            name="ck_venue_orders_status",
+        ),
+        Index("ix_venue_orders_client_order_id", "client_order_id"),
+        Index("ix_venue_orders_session_id", "session_id"),
+    )
+
+    venue: Mapped[str] = mapped_column(String(50))
+    client_order_id: Mapped[str] = mapped_column(String(64), ForeignKey("order_intents.intent_id"))
+    venue_order_id: Mapped[str] = mapped_column(String(100))
+    session_id: Mapped[int] = mapped_column(LegacyKey, ForeignKey("trading_sessions.id"))
+    symbol: Mapped[str] = mapped_column(String(20))
+    side: Mapped[str] = mapped_column(String(4))
+    quantity: Mapped[Decimal] = mapped_column(ExactNumeric())
+    filled_quantity: Mapped[Decimal] = mapped_column(ExactNumeric())
+    status: Mapped[str] = mapped_column(String(16))
+    submitted_at: Mapped[datetime] = mapped_column(UtcDateTime())
+    accepted_at: Mapped[datetime | None] = mapped_column(UtcDateTime())
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime())
+    lease_epoch: Mapped[int] = mapped_column(BigInteger())
 
 
 class Fill(Base):
-    """What the venue says happened, under the venue's own id: the same fact twice is one row."""
+    """What the venue says happened, under the venue's own id: the same fact twice is one row.
+
+    ``venue_sequence`` is the venue's own order of its fills. ``late`` says that a later leader recorded it than the one
+    that decided it, or that it came out of the spool.
+    """
 
     __tablename__ = "fills"
     __table_args__ = (
         PrimaryKeyConstraint("venue", "venue_trade_id"),
         CheckConstraint("side IN ('BUY', 'SELL')", name="ck_fills_side"),
+        # NaN is above everything in Postgres; SQLite keeps the text, and reads "NaN" as 0
+        CheckConstraint("price > 0 AND price < 'Infinity'", name="ck_fills_price").ddl_if(dialect="postgresql"),
+        CheckConstraint("quantity > 0 AND quantity < 'Infinity'", name="ck_fills_quantity").ddl_if(
+            dialect="postgresql"
+        ),
+        CheckConstraint("CAST(price AS REAL) > 0", name="ck_fills_price").ddl_if(dialect="sqlite"),
+        CheckConstraint("CAST(quantity AS REAL) > 0", name="ck_fills_quantity").ddl_if(dialect="sqlite"),
         Index("ix_fills_intent_id", "intent_id"),
     )
 
@@ -327,3 +371,79 @@ class Fill(Base):
     filled_at: Mapped[datetime] = mapped_column(UtcDateTime())
     recorded_at: Mapped[datetime] = mapped_column(UtcDateTime())
     lease_epoch: Mapped[int] = mapped_column(BigInteger())
+    venue_sequence: Mapped[int | None] = mapped_column(BigInteger())
+    late: Mapped[bool] = mapped_column(Boolean(), server_default=false())
+
+
+class LedgerEntry(Base):
+    """One line of the double-entry books: append-only, and for each fill and currency the amounts add up to 0.
+
+    What the account has is positive in ``cash`` and ``inventory`` (at cost, first in first out); what it has spent on
+    fees is positive in ``fees``; ``pnl`` and ``equity`` are the other side, so that a gain is negative there. A session
+    opens with one pair of lines that have no fill: cash against equity.
+    """
+
+    __tablename__ = "ledger_entries"
+    __table_args__ = (
+        CheckConstraint(
+            "account IN ('cash', 'inventory', 'fees', 'pnl', 'equity')", name="ck_ledger_entries_account"
+        ),
+        CheckConstraint("amount <> 0 AND abs(amount) < 'Infinity'", name="ck_ledger_entries_amount").ddl_if(
+            dialect="postgresql"
+        ),
+        CheckConstraint("CAST(amount AS REAL) <> 0", name="ck_ledger_entries_amount").ddl_if(dialect="sqlite"),
+        Index(
+            "uq_ledger_entries_fill",
+            "session_id", "venue", "venue_trade_id", "account", "currency",
+            unique=True,
+        ),
+        Index(
+            "uq_ledger_entries_opening",
+            "session_id", "account", "currency",
+            unique=True,
+            postgresql_where=text("venue_trade_id IS NULL"),
+            sqlite_where=text("venue_trade_id IS NULL"),
+        ),
+    )  # fmt: skip
+
+    entry_id: Mapped[int] = mapped_column(LegacyKey, Identity(), primary_key=True)
+    session_id: Mapped[int] = mapped_column(LegacyKey, ForeignKey("trading_sessions.id"))
+    venue: Mapped[str] = mapped_column(String(50))
+    venue_trade_id: Mapped[str | None] = mapped_column(String(100))
+    account: Mapped[str] = mapped_column(String(10))
+    currency: Mapped[str] = mapped_column(String(10))
+    amount: Mapped[Decimal] = mapped_column(ExactNumeric())
+    recorded_at: Mapped[datetime] = mapped_column(UtcDateTime())
+    lease_epoch: Mapped[int] = mapped_column(BigInteger())
+
+
+class QuarantinedFact(Base):
+    """A fact that contradicts one recorded under the same id: both are kept, and somebody has to look.
+
+    While ``resolved_at`` is empty, the bot opens nothing. ``digest`` is of what was received: the same contradiction
+    twice is one row.
+    """
+
+    __tablename__ = "quarantined_facts"
+    __table_args__ = (
+        UniqueConstraint("venue", "venue_trade_id", "kind", "digest", name="uq_quarantined_facts_received"),
+        Index(
+            "ix_quarantined_facts_open",
+            "quarantined_at",
+            postgresql_where=text("resolved_at IS NULL"),
+            sqlite_where=text("resolved_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(LegacyKey, Identity(), primary_key=True)
+    venue: Mapped[str] = mapped_column(String(50))
+    venue_trade_id: Mapped[str] = mapped_column(String(100))
+    kind: Mapped[str] = mapped_column(String(20))
+    digest: Mapped[str] = mapped_column(String(64))
+    received: Mapped[Any] = mapped_column(JSON())
+    stored: Mapped[Any | None] = mapped_column(JSON())
+    differing: Mapped[str] = mapped_column(Text())
+    quarantined_at: Mapped[datetime] = mapped_column(UtcDateTime())
+    lease_epoch: Mapped[int] = mapped_column(BigInteger())
+    resolved_at: Mapped[datetime | None] = mapped_column(UtcDateTime())
+    resolution: Mapped[str | None] = mapped_column(Text())

@@ -142,6 +142,9 @@ TABLE_GRANTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "strategy_executions": _LEDGER,
     "fills": _LEDGER,
     "order_intents": _ledger("status", "updated_at"),
+    "venue_orders": _ledger("venue_order_id", "filled_quantity", "status", "accepted_at", "updated_at"),
+    "ledger_entries": _LEDGER,
+    "quarantined_facts": _LEDGER,
     # SELECT … FOR SHARE of the lease needs the right to update a column of it, which taking it over needs anyway
     "bot_lease": _ledger("holder", "epoch", "acquired_at", "renewed_at", "expires_at"),
     "alembic_version": dict.fromkeys(("migrator", "trading_bot", "dashboard", "monitor"), ("SELECT",)),

@@ -7,10 +7,8 @@ from typing import Protocol
 
 from trading_bot.feed import SIMULATED
 from trading_bot.ids import paper_trade_id
-from trading_bot.orders import Intent, VenueFill
+from trading_bot.orders import Intent, VenueFill, quote_currency
 from trading_bot.sizing import PRICE_STEP, fee_of
-
-_QUOTE_CURRENCIES = ("USDT", "USDC", "USD", "EUR", "BTC")
 
 
 class Broker(Protocol):
@@ -58,8 +56,3 @@ class PaperBroker:
             fee_currency=quote_currency(intent.symbol),
             filled_at=intent.signal_time,
         )
-
-
-def quote_currency(symbol: str) -> str:
-    """Return the currency of a symbol's prices: ``USDT`` for ``BTCUSDT``, ``quote`` where the name does not say."""
-    return next((name for name in _QUOTE_CURRENCIES if symbol.endswith(name) and symbol != name), "quote")

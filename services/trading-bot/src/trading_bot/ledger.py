@@ -27,6 +27,7 @@ from trading_bot.sql import db_clock, insert_into, locked, naive, wall_clock
 
 SESSION_PREFIX = "switchyard-"
 _FETCH_ROWS = 2_000
+_FILL_COLUMNS = {"sequence": "venue_sequence"}  # where a field and its column have different names
 
 
 class StateMoved(Exception):
@@ -146,14 +147,14 @@ def load_account(conn: Connection, session_id: int) -> Account:
 
 def _fills(conn: Connection, session_id: int) -> Iterator[VenueFill]:
     query = (
-        select(*(getattr(Fill, name) for name in VenueFill.__dataclass_fields__))
+        select(*(getattr(Fill, _FILL_COLUMNS.get(name, name)) for name in VenueFill.__dataclass_fields__))
         .join(OrderIntent, OrderIntent.intent_id == Fill.intent_id)
         .where(OrderIntent.session_id == session_id)
         .order_by(Fill.recorded_at, Fill.filled_at)
         .execution_options(yield_per=_FETCH_ROWS)
     )
     for row in conn.execute(query):
-        yield VenueFill(*row)
+        yield VenueFill(*row[:-1], sequence=row[-1] or 0)
 
 
 def pending_intents(conn: Connection) -> list[Intent]:
@@ -251,7 +252,7 @@ def record_fill(
     """
     epoch = lease.require(conn)
     _lock_session(conn, account.session_id)
-    columns = {name: getattr(fill, name) for name in VenueFill.__dataclass_fields__}
+    columns = {_FILL_COLUMNS.get(name, name): getattr(fill, name) for name in VenueFill.__dataclass_fields__}
     inserted = conn.execute(
         insert_into(conn, Fill)
         .values(**columns, recorded_at=db_clock(conn), lease_epoch=epoch)
