@@ -26,6 +26,7 @@ from dashboard.settings import (
     take_api_token,
     take_password,
 )
+from dashboard.web.events import Events
 from dashboard.web.gate import API, Gate
 from dashboard.web.hosts import Hosts
 from dashboard.web.limits import LoginLimit
@@ -85,6 +86,7 @@ def create_app(
     render = Renderer(sessions, refresh_s=settings.dashboard_refresh_s)
     snapshots = snapshots or Snapshots()
     pages = Pages(manager, snapshots, render, heartbeat_warn_s=settings.dashboard_heartbeat_warn_s)
+    events = Events(pages, render)
     probes = Probes(manager)
     login = Login(account, sessions, LoginLimit(), render)
 
@@ -120,6 +122,7 @@ def create_app(
             Route("/logout", login.sign_out, methods=["POST"]),
             Route("/", pages.overview),
             Route("/trades", pages.trades),
+            Route("/events", events.show),
             Route("/database", pages.database),
             Mount("/static", _Assets(directory=STATIC)),
         ],

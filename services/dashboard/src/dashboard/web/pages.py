@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
-from tradedb import DatabaseManager, DatabaseUnavailable
+from tradedb import DatabaseManager
 from tradedb.errors import SwitchyardError
 
 from dashboard import charts, verdicts
@@ -20,22 +19,11 @@ from dashboard.reading.overview import DEFAULT_RANGE, RANGES, Overview, read_ove
 from dashboard.reading.schema import SchemaState
 from dashboard.reading.snapshots import Answer, Snapshots
 from dashboard.reading.trades import PAGE_SIZES, TradePage, TradeQuery, read_trades
+from dashboard.web.freshness import freshness
 from dashboard.web.render import Renderer
 
 T = TypeVar("T")
 MAX_ID = 2**63 - 1
-
-
-@dataclass(frozen=True)
-class Freshness:
-    """What a page says about the age of its data. ``stale``: the database did not answer this time."""
-
-    stale: bool
-    age_s: float
-    read_at: Any
-    since: Any
-    reason: str
-    reachable: bool
 
 
 class Pages:
@@ -64,10 +52,10 @@ class Pages:
         wanted = request.query_params.get("range", DEFAULT_RANGE)
         answer = await self._overview(session_id, wanted if wanted in RANGES else DEFAULT_RANGE)
         if not isinstance(answer.value, Overview):
-            return self._without_data(request, "overview", answer)
+            return self.without_data(request, "overview", answer)
         seen = answer.value
         if seen.empty:
-            return self._render.page(request, "welcome.html", page="overview", fresh=_freshness(answer), seen=seen)
+            return self._render.page(request, "welcome.html", page="overview", fresh=freshness(answer), seen=seen)
         zone = "UTC" if seen.session and seen.session.ours else "as recorded, no time zone"
         chart = (
             charts.equity_chart(seen.equity.points, seen.session.initial_balance, zone=zone)
@@ -75,7 +63,7 @@ class Pages:
             else None
         )
         return self._render.page(
-            request, "overview.html", page="overview", fresh=_freshness(answer), seen=seen, chart=chart, zone=zone,
+            request, "overview.html", page="overview", fresh=freshness(answer), seen=seen, chart=chart, zone=zone,
             verdicts=_dated(answer, verdicts.overview_verdicts(seen, heartbeat_warn_s=self._heartbeat_warn_s)),
             chart_range=wanted if wanted in RANGES else DEFAULT_RANGE, ranges=list(RANGES),
         )  # fmt: skip
@@ -83,11 +71,11 @@ class Pages:
     async def trades(self, request: Request) -> Response:
         """GET /trades: closed trades; filters, order and page are GET parameters."""
         query = TradeQuery.from_parameters(request.query_params)
-        answer = await self._ask(("trades", query), partial(read_trades, query=query), "trades page")
+        answer = await self.ask(("trades", query), partial(read_trades, query=query), "trades page")
         if not isinstance(answer.value, TradePage):
-            return self._without_data(request, "trades", answer)
+            return self.without_data(request, "trades", answer)
         return self._render.page(
-            request, "trades.html", page="trades", fresh=_freshness(answer), seen=answer.value,
+            request, "trades.html", page="trades", fresh=freshness(answer), seen=answer.value,
             query=answer.value.query, page_sizes=PAGE_SIZES,
         )  # fmt: skip
 
@@ -95,9 +83,9 @@ class Pages:
         """GET /database: which database, and how it is."""
         answer = await self._database()
         if not isinstance(answer.value, DatabaseFacts):
-            return self._without_data(request, "database", answer)
+            return self.without_data(request, "database", answer)
         return self._render.page(
-            request, "database.html", page="database", fresh=_freshness(answer), seen=answer.value,
+            request, "database.html", page="database", fresh=freshness(answer), seen=answer.value,
             verdicts=_dated(answer, verdicts.database_verdicts(answer.value)),
         )  # fmt: skip
 
@@ -108,17 +96,24 @@ class Pages:
 
     async def _overview(self, session_id: int | None, chart_range: str) -> Answer[Overview | SchemaState]:
         work = partial(read_overview, session_id=session_id, chart_range=chart_range)
-        return await self._ask(("overview", session_id, chart_range), work, "overview page")
+        return await self.ask(("overview", session_id, chart_range), work, "overview page")
 
     async def _database(self) -> Answer[DatabaseFacts]:
         return await self._snapshots.get(("database",), partial(read_database_facts, self._manager))
 
-    async def _ask(self, key: Hashable, work: Callable[[Connection], T], name: str) -> Answer[T | SchemaState]:
+    async def ask(self, key: Hashable, work: Callable[[Connection], T], name: str) -> Answer[T | SchemaState]:
+        """Return what `work` reads in one consistent transaction, or the last good answer to the same question.
+
+        Args:
+            key: names the question.
+            work: reads it.
+            name: what it is called in errors and logs.
+        """
         return await self._snapshots.get(key, lambda: read_consistently(self._manager, work, name=name))
 
-    def _without_data(self, request: Request, page: str, answer: Answer[Any]) -> Response:
+    def without_data(self, request: Request, page: str, answer: Answer[Any]) -> Response:
         """The page when there is nothing to show: no tables, or a database that was never read."""
-        fresh = _freshness(answer)
+        fresh = freshness(answer)
         if isinstance(answer.value, SchemaState):
             status = 503 if answer.value.readable else 200
             return self._render.page(request, "schema.html", status, page=page, fresh=fresh, schema=answer.value)
@@ -133,17 +128,3 @@ class Pages:
 
 def _dated(answer: Answer[Any], found: list[verdicts.Verdict]) -> list[verdicts.Verdict]:
     return found if answer.trouble is None else verdicts.of_then(found)
-
-
-def _freshness(answer: Answer[Any]) -> Freshness:
-    trouble = answer.trouble
-    if trouble is None:
-        return Freshness(False, answer.age_s, answer.read_at, None, "", True)
-    if trouble.error is None:
-        reason = "It has not answered yet."
-    elif isinstance(trouble.error, SwitchyardError):
-        reason = f"{trouble.error.what}."
-    else:  # the log has the rest; a page shows no inner workings
-        reason = f"Reading failed ({type(trouble.error).__name__}); the dashboard's log says more."
-    reachable = not (trouble.error is None or isinstance(trouble.error, DatabaseUnavailable))
-    return Freshness(True, answer.age_s, answer.read_at, trouble.since, reason, reachable)
