@@ -16,7 +16,7 @@ from trading_bot.broker import PaperBroker
 from trading_bot.feed import SimulatedFeed
 from trading_bot.settings import BotSettings
 from trading_bot.status import Status
-from trading_bot.strategy import MovingAverageCross
+from trading_bot.strategies.moving_average import MovingAverageCross
 
 T = TypeVar("T")
 SEED = 7
@@ -92,7 +92,7 @@ def make_bot(
         feed=SimulatedFeed(
             seed=settings.bot_seed, symbol=settings.bot_symbol, interval_s=settings.bot_candle_interval_s
         ),
-        strategy=MovingAverageCross(fast=settings.bot_fast_window_candles, slow=settings.bot_slow_window_candles),
+        strategy=MovingAverageCross(),
         broker=PaperBroker(fee_rate=settings.bot_fee_rate, slippage_rate=settings.bot_slippage_rate),
         status=status or Status(),
         holder=holder,

@@ -17,7 +17,7 @@ from trading_bot import service
 from trading_bot.broker import PaperBroker
 from trading_bot.feed import Candle
 from trading_bot.orders import Intent, VenueFill
-from trading_bot.strategy import Decision
+from trading_bot.strategies import Decision
 
 
 class EveryCandle:
@@ -41,7 +41,7 @@ class PausingBroker(PaperBroker):
 
 
 if __name__ == "__main__":
-    service.MovingAverageCross = lambda **_: EveryCandle()  # pyright: ignore[reportPrivateImportUsage]
+    service.build_strategy = lambda *_: EveryCandle()  # pyright: ignore[reportPrivateImportUsage]
     service.PaperBroker = PausingBroker  # pyright: ignore[reportPrivateImportUsage]
     sys.argv[1:] = ["run"]
     from trading_bot.cli import main

@@ -276,7 +276,7 @@ def test_a_first_run_without_any_setting_trades_into_a_sqlite_file_and_goes_on_a
     [
         ({"RAILWAY_ENVIRONMENT": "production"}, 78, ["error CONFIG-001: DATABASE_URL: required on Railway", "Fix: "]),
         ({"BOT_SYMBOL": "btc usdt"}, 78, ["error CONFIG-002:", "BOT_SYMBOL"]),
-        ({"BOT_SLOW_WINDOW_CANDLES": "1", "BOT_FAST_WINDOW_CANDLES": "1"}, 78, ["error CONFIG-002:", "BOT_SLOW"]),
+        ({"BOT_STRATEGY_PARAMETERS": "[}"}, 78, ["error CONFIG-002: BOT_STRATEGY_PARAMETERS: expected JSON"]),
         ({"PORT": "TAKEN"}, 1, ["error BOT-001: cannot listen on 127.0.0.1 port", "Address already in use"]),
     ],
 )

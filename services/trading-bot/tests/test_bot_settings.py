@@ -14,7 +14,7 @@ def test_every_setting_is_described_and_the_defaults_fit() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"bot_fast_window_candles": 8}, "BOT_FAST_WINDOW_CANDLES must be less than BOT_SLOW_WINDOW_CANDLES"),
+        ({"bot_feed": "replay"}, "BOT_FEED=replay needs BOT_REPLAY_FILE"),
         ({"bot_lease_renew_s": 12.5}, "must be less than BOT_LEASE_TTL_S"),
         ({"bot_symbol": "btc usdt"}, "bot_symbol"),
         ({"bot_initial_balance": "0"}, "bot_initial_balance"),

@@ -34,7 +34,7 @@ from trading_bot.settings import BotSettings
 from trading_bot.sizing import entry_quantity
 from trading_bot.sql import wall_clock
 from trading_bot.status import Status
-from trading_bot.strategy import Strategy
+from trading_bot.strategies import Strategy
 
 T = TypeVar("T")
 

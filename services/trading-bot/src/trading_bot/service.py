@@ -19,7 +19,7 @@ from trading_bot.feed import SimulatedFeed
 from trading_bot.probes import SERVICE, Probes, serve
 from trading_bot.settings import BotSettings
 from trading_bot.status import Status
-from trading_bot.strategy import MovingAverageCross
+from trading_bot.strategies.registry import build_strategy
 
 STOP_WITHIN_S = 8.0
 
@@ -34,6 +34,7 @@ def run() -> int:
     configure_logging(SERVICE)
     settings = load_settings(BotSettings)
     database_settings = load_settings(DatabaseSettings)
+    strategy = build_strategy(settings.bot_strategy, settings.bot_strategy_parameters)
     database = resolve_database_url(database_settings)
     manager = DatabaseManager(database.url, service=SERVICE, settings=database_settings)
     status = Status()
@@ -53,7 +54,7 @@ def run() -> int:
         feed=SimulatedFeed(
             seed=settings.bot_seed, symbol=settings.bot_symbol, interval_s=settings.bot_candle_interval_s
         ),
-        strategy=MovingAverageCross(fast=settings.bot_fast_window_candles, slow=settings.bot_slow_window_candles),
+        strategy=strategy,
         broker=PaperBroker(fee_rate=settings.bot_fee_rate, slippage_rate=settings.bot_slippage_rate),
         status=status,
         holder=f"{socket.gethostname()}/{getpid()}/{secrets.token_hex(4)}",

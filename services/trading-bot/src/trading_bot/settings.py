@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings
@@ -16,8 +18,28 @@ class BotSettings(BaseSettings):
         description="address that /healthz and /readyz listen on; 0.0.0.0 or :: (also IPv6) in a container",
     )
     port: int = Field(default=8081, ge=0, le=65_535, description="TCP port of /healthz and /readyz; 0 takes a free one")
+    bot_feed: Literal["simulated", "replay", "ccxt"] = Field(
+        default="simulated",
+        description="where candles come from: a simulated market, a file of candles, or an exchange's public prices; "
+        "orders are paper with each of them",
+    )
     bot_seed: int = Field(default=7, description="seed of the simulated market: the same seed gives the same candles")
     bot_symbol: str = Field(default="BTCUSDT", pattern=r"^[A-Z0-9]{2,20}$", description="what is traded")
+    bot_replay_file: Path | None = Field(
+        default=None,
+        description="file of candles (.csv or .parquet) that BOT_FEED=replay plays, one row per BOT_CANDLE_INTERVAL_S, "
+        "over and over",
+    )
+    bot_exchange: str = Field(
+        default="kraken",
+        pattern=r"^[a-z][a-z0-9]{1,30}$",
+        description="exchange whose public prices BOT_FEED=ccxt reads, by ccxt's name for it; no key is needed",
+    )
+    bot_exchange_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s/]+/?$",
+        description="address that stands in for the exchange's own (scheme and host), for a mirror or a proxy",
+    )
     bot_candle_interval_s: int = Field(default=2, ge=1, le=86_400, description="length of a candle in seconds")
     bot_initial_balance: Decimal = Field(
         default=Decimal(10_000),
@@ -27,13 +49,46 @@ class BotSettings(BaseSettings):
         decimal_places=8,
         description="paper money of a new trading session, in quote currency; a session that is open keeps its own",
     )
-    bot_fast_window_candles: int = Field(default=3, ge=1, le=1_000, description="candles in the fast moving average")
-    bot_slow_window_candles: int = Field(default=8, ge=2, le=5_000, description="candles in the slow moving average")
+    bot_strategy: str = Field(
+        default="MovingAverageCross",
+        min_length=1,
+        max_length=100,
+        description="strategy to trade by; trading-bot strategies lists those that are installed",
+    )
+    bot_strategy_parameters: dict[str, Any] = Field(
+        default={},
+        description="the strategy's parameters, a JSON object; those left out keep the strategy's own defaults",
+    )
     bot_position_fraction: Decimal = Field(
         default=Decimal("0.5"),
         gt=0,
         le=Decimal("0.9"),
         description="share of the balance that one position takes; slippage and fees come on top",
+    )
+    bot_max_exposure_percent: Decimal = Field(
+        default=Decimal(90),
+        gt=0,
+        le=100,
+        description="percentage of the balance that all positions together may be worth when one is opened",
+    )
+    bot_stop_loss_percent: Decimal = Field(
+        default=Decimal(2),
+        ge=0,
+        lt=100,
+        description="percentage below the entry price at which a position is closed; 0: never",
+    )
+    bot_take_profit_percent: Decimal = Field(
+        default=Decimal(4),
+        ge=0,
+        le=1_000,
+        description="percentage above the entry price at which a position is closed; 0: never",
+    )
+    bot_daily_loss_limit_percent: Decimal = Field(
+        default=Decimal(5),
+        ge=0,
+        le=100,
+        description="percentage of the balance at 00:00 UTC that may be lost in a day before no position is opened any "
+        "more until the next; 0: no limit",
     )
     bot_fee_rate: Decimal = Field(
         default=Decimal("0.0004"), ge=0, le=Decimal("0.1"), description="paper fee as a share of the traded value"
@@ -54,8 +109,8 @@ class BotSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> BotSettings:
-        if self.bot_fast_window_candles >= self.bot_slow_window_candles:
-            raise ValueError("BOT_FAST_WINDOW_CANDLES must be less than BOT_SLOW_WINDOW_CANDLES")
+        if self.bot_feed == "replay" and self.bot_replay_file is None:
+            raise ValueError("BOT_FEED=replay needs BOT_REPLAY_FILE")
         if self.bot_lease_renew_s + self.bot_lease_margin_s >= self.bot_lease_ttl_s:
             raise ValueError("BOT_LEASE_RENEW_S + BOT_LEASE_MARGIN_S must be less than BOT_LEASE_TTL_S")
         return self

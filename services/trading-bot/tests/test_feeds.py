@@ -8,9 +8,10 @@ from decimal import Decimal
 
 from hypothesis import given
 from hypothesis import strategies as st
-from trading_bot.feed import SIMULATED, SimulatedFeed
+from trading_bot.feeds import SIMULATED
+from trading_bot.feeds.simulated import SimulatedFeed
 from trading_bot.settings import BotSettings
-from trading_bot.strategy import MovingAverageCross
+from trading_bot.strategies.moving_average import MovingAverageCross
 
 INDEXES = st.integers(min_value=0, max_value=4_000_000_000)
 GOLDEN = ["59306.10", "59321.94", "59072.04", "59092.02"]  # seed 7, see below
@@ -56,7 +57,7 @@ def test_the_newest_closed_candle_is_the_one_that_just_ended() -> None:
 
 def test_the_defaults_trade_every_half_minute_and_win_and_lose() -> None:
     settings = BotSettings()
-    strategy = MovingAverageCross(fast=settings.bot_fast_window_candles, slow=settings.bot_slow_window_candles)
+    strategy = MovingAverageCross()
     costs = 2 * float(settings.bot_fee_rate + settings.bot_slippage_rate)
     gaps_s, results, first_order_s = [], [], []
     for seed in (settings.bot_seed, 1, 2, 3):
