@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
-from starlette.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+from starlette.responses import Response
 
 SCHEMA_VERSION = 1
 CODES = {
@@ -22,23 +23,36 @@ CODES = {
 """One code for each status; docs/troubleshooting/dashboard.md has a section on each."""
 
 
-class ProblemResponse(JSONResponse):
-    """A problem as ``application/problem+json``."""
+class Problem(BaseModel):
+    """Why there is no answer (RFC 9457)."""
 
-    media_type = "application/problem+json"
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    schema_version: Literal[1]
+    """Grows when something in these answers changes its meaning."""
+    status: int
+    """The status of the answer, once more."""
+    code: str
+    """What docs/troubleshooting/dashboard.md explains."""
+    title: str
+    """The kind of problem, in a few words."""
+    detail: str
+    """What was wrong this time, and what to do."""
+    parameter: str | None = None
+    """The parameter that was wrong, if one was."""
 
 
-def problem(status: int, title: str, detail: str, **more: Any) -> ProblemResponse:
-    """Return the answer.
+def problem(status: int, title: str, detail: str, *, parameter: str | None = None) -> Response:
+    """Return the answer, as ``application/problem+json``.
 
     Args:
         status: a key of CODES.
-        title: the kind of problem, always the same for one status and cause.
+        title: the kind of problem, in a few words.
         detail: what was wrong this time, and what to do.
-        more: further members, like ``parameter``.
+        parameter: the one that was wrong.
     """
-    return ProblemResponse(
-        {"schema_version": SCHEMA_VERSION, "status": status, "code": CODES[status], "title": title, "detail": detail}
-        | more,
-        status,
-    )
+    told = Problem(
+        schema_version=SCHEMA_VERSION, status=status, code=CODES[status], title=title, detail=detail,
+        parameter=parameter,
+    )  # fmt: skip
+    return Response(told.model_dump_json(exclude_none=True), status, media_type="application/problem+json")
