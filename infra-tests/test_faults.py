@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from ledger import broken_promises, read_books
+from faults.stack import broken_promises
 from pages import text_of, visitor
 from targets import Target
 from watch import Seen, ready, until, watching
@@ -44,7 +44,7 @@ def trading_goes_on(target: Target) -> Iterator[None]:
     until(lambda: fills(target) > now, 60, "the bot trades again")
     after = acknowledged(target)
     assert after > before, "the log forgot something, or nothing new was acknowledged"
-    assert broken_promises(read_books(target), after) == []
+    assert broken_promises(target, after) == []
 
 
 def assert_alive_throughout(seen: dict[tuple[str, str], Seen]) -> None:
@@ -136,7 +136,7 @@ def test_sigterm_ends_a_service_in_order(whole: Target, service: str) -> None:
     assert seconds <= 10
     ready(whole, timeout_s=40)
     if service == "trading-bot":  # it gave its lease back, so the next one did not have to wait for the end of it
-        assert broken_promises(read_books(whole), acknowledged(whole)) == []
+        assert broken_promises(whole, acknowledged(whole)) == []
 
 
 def test_exhausted_connections_of_one_role_are_that_roles_problem(whole: Target) -> None:

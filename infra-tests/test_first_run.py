@@ -11,8 +11,8 @@ from pathlib import Path
 from urllib.parse import urljoin
 
 import pytest
+from faults.stack import broken_promises
 from history import REAL, ROWS, counts, differences, make_twin, require_real, source_file
-from ledger import broken_promises, read_books
 from pages import text_of, trade_ids, visitor
 from targets import SETTINGS, Target, attach
 from targets.instance import Completed, Instance
@@ -86,7 +86,7 @@ def test_the_bots_next_rows_get_free_ids(first_run: FirstRun) -> None:
             60,
             f"the bot's first row in {name}",
         )
-    assert broken_promises(read_books(first_run.target)) == []
+    assert broken_promises(first_run.target) == []
 
 
 def test_copied_history_is_never_the_bots_own(first_run: FirstRun) -> None:

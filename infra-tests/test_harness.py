@@ -69,7 +69,7 @@ def test_a_target_that_does_not_start_ends_the_run(tmp_path: Path) -> None:
 
 @pytest.mark.targets("embedded")
 def test_unit_tests_start_no_target() -> None:
-    done = run_pytest("infra-tests/structure/test_ledger_checker.py", env={"SWITCHYARD_PG_BIN": "/nowhere"})
+    done = run_pytest("infra-tests/structure/test_faults_checker.py", env={"SWITCHYARD_PG_BIN": "/nowhere"})
     assert done.returncode == 0, done.stdout + done.stderr
     assert "target:" not in done.stdout
 
@@ -87,7 +87,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path, how: signal.Signals) 
         str(CHECKOUT / "pyproject.toml"),
         "--confcutdir",
         "/",
-        "infra-tests/structure/test_ledger_checker.py",
+        "infra-tests/structure/test_faults_checker.py",
         str(slow),
     ]
     process = subprocess.Popen(

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from ledger import broken_promises, read_books
+from faults.stack import broken_promises
 from stack_fixtures import NewInstance
 from targets import SETTINGS, Target, attach
 from targets.instance import CHECKOUT, SWITCHYARD, Instance
@@ -67,7 +67,7 @@ def test_down_up_reset(new_instance: NewInstance) -> None:
     assert target.value("SELECT count(DISTINCT session_id) FROM order_intents") == 1, (
         "the account was not taken up again"
     )
-    assert broken_promises(read_books(target)) == []
+    assert broken_promises(target) == []
     print(f"warm up on {target.name}: {warm_s:.1f} s")  # noqa: T201  # shown with -rP; the benchmark measures it
 
     refused = instance.switchyard("reset", check=False)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from ledger import broken_promises, read_books
+from faults.stack import broken_promises
 from targets import Target
 from test_faults import acknowledged, fills
 from watch import until
@@ -65,7 +65,7 @@ def test_a_second_bot_stands_by(whole: Target) -> None:
         assert other.poll() is None, "the second bot gave up"
         assert lease(whole) == before
     assert set(intents_by_epoch(whole)) == set(epochs)
-    assert broken_promises(read_books(whole), acknowledged(whole)) == []
+    assert broken_promises(whole, acknowledged(whole)) == []
 
 
 @pytest.mark.targets("embedded")
@@ -90,4 +90,4 @@ def test_a_leader_that_slept_past_its_lease_writes_nothing(whole: Target) -> Non
         assert whole.answer("trading-bot", "/readyz")[0] == 200, "the old leader stands by and is ready to lead again"
     # the second bot went in order, so the first leads again without waiting for the end of the lease
     until(lambda: lease(whole)["epoch"] != taken["epoch"], 30, "the first bot leads again")
-    assert broken_promises(read_books(whole)) == []
+    assert broken_promises(whole) == []

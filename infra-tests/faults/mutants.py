@@ -1,0 +1,149 @@
+"""Defects made on purpose, one at a time. The suite is worth something if each of them makes a test fail.
+
+A mutant is chosen by the environment variable FAULTS_MUTANT. Its part in a writer is applied before the writer starts;
+its part in the server or in the database, where it has one, when those are made.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+VARIABLE = "FAULTS_MUTANT"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One defect.
+
+    Args:
+        what: is wrong, in a phrase.
+        shows: words of the failure that it must lead to; another failure would be an accident.
+        writer: applied in the writers' processes.
+        server: options of the server.
+        database: statements run in each new database.
+    """
+
+    what: str
+    shows: str
+    writer: Callable[[], None] | None = None
+    server: dict[str, str] = field(default_factory=dict)
+    database: tuple[str, ...] = ()
+
+
+def _no_on_conflict() -> None:
+    from sqlalchemy.dialects.postgresql import Insert
+
+    Insert.on_conflict_do_nothing = lambda self, *_, **__: self  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _no_epoch_test() -> None:
+    from sqlalchemy import literal, select
+    from tradedb.models import BotLease
+    from trading_bot import lease
+
+    def held(self: Any, conn: Any, *columns: Any, alone: bool = False) -> Any:
+        ours = [literal(self.epoch).label("lease_epoch") if column is BotLease.epoch else column for column in columns]
+        return select(*ours).where(BotLease.name == lease.LEASE_NAME).select_from(BotLease)
+
+    lease.Lease.held = held
+
+
+def _setting(name: str, value: Any) -> Callable[[], None]:
+    def apply() -> None:
+        from tradedb.config.settings import DatabaseSettings
+
+        DatabaseSettings.model_fields[name].default = value
+        DatabaseSettings.model_rebuild(force=True)
+
+    return apply
+
+
+def _no_deadline() -> None:
+    from tradedb.deadline import Guard
+
+    Guard.expire = lambda _: None  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _final(state: str) -> Callable[[], None]:
+    def apply() -> None:
+        from tradedb import retry
+
+        retry._RETRY_STATES = retry._RETRY_STATES - {state}  # pyright: ignore[reportPrivateUsage]
+
+    return apply
+
+
+def _lost_is_final() -> None:
+    from tradedb import retry
+
+    retry.is_lost = lambda _: False
+
+
+def _no_session_lock() -> None:
+    from trading_bot import ledger
+
+    ledger._lock_session = lambda *_: None  # pyright: ignore[reportPrivateUsage]
+
+
+MUTANTS: dict[str, Mutant] = {
+    "no-on-conflict": Mutant("INSERT without ON CONFLICT DO NOTHING", "died|I1|I3|IntegrityError", _no_on_conflict),
+    "no-epoch-test": Mutant("a write does not look at the lease row", "I5", _no_epoch_test),
+    "no-durable-commit": Mutant(
+        "synchronous_commit = off", "I1", server={"synchronous_commit": "off", "wal_writer_delay": "10000"}
+    ),
+    "no-tcp-user-timeout": Mutant(
+        "unacknowledged data does not end a connection", "lasted", _setting("tcp_user_timeout_ms", 0)
+    ),
+    "no-deadline": Mutant("a call that is not answered is waited for", "I6", _no_deadline),
+    "no-key": Mutant(
+        "decisions and fills without a primary key",
+        "I2",
+        _no_on_conflict,
+        database=(
+            "ALTER TABLE venue_orders DROP CONSTRAINT IF EXISTS venue_orders_client_order_id_fkey",
+            "ALTER TABLE fills DROP CONSTRAINT fills_intent_id_fkey",
+            "ALTER TABLE fills DROP CONSTRAINT fills_pkey",
+            "ALTER TABLE order_intents DROP CONSTRAINT order_intents_pkey",
+        ),
+    ),
+    "deadlock-is-final": Mutant("a deadlock's victim is not tried again", "DB-014", _final("40P01")),
+    "serialization-is-final": Mutant("a serialization failure is not tried again", "DB-014", _final("40001")),
+    "lock-timeout-is-final": Mutant("a lock timeout is not tried again", "DB-014", _final("55P03")),
+    "lost-connection-is-final": Mutant("a lost connection is not tried again", "OperationalError", _lost_is_final),
+    "no-session-lock": Mutant("two decisions about one account at once", "I2|I4", _no_session_lock),
+}
+
+
+def chosen() -> Mutant | None:
+    """The mutant of this run, if it is one."""
+    name = os.environ.get(VARIABLE)
+    return MUTANTS[name] if name else None
+
+
+def apply_in_writer() -> None:
+    """Break this process's code as the environment says."""
+    mutant = chosen()
+    if mutant is not None and mutant.writer is not None:
+        mutant.writer()
+
+
+def apply_in_database(execute: Callable[[str], Any]) -> None:
+    """Break a new database as the environment says."""
+    mutant = chosen()
+    for statement in mutant.database if mutant is not None else ():
+        execute(statement)
+
+
+def server_options() -> dict[str, str]:
+    """The options of a server of this run."""
+    mutant = chosen()
+    return dict(mutant.server) if mutant is not None else {}
+
+
+def passed_on() -> dict[str, str]:
+    """What a writer's environment needs, so that it is the same mutant."""
+    name = os.environ.get(VARIABLE)
+    return {VARIABLE: name} if name else {}

@@ -1,0 +1,147 @@
+"""Processes of this machine: a durable throw-away server of the binaries that `make up` runs, and writers beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg2
+from targets.instance import CHECKOUT, clean_environment
+from tradedb.testing import PostgresServer, ThrowawayDatabase, migrated_database, throwaway_server
+
+from faults import mutants
+from faults.places import Database, Place, Process
+
+
+class LocalProcess(Process):
+    """A writer as a child of this process."""
+
+    def __init__(self, command: list[str], log: Path, env: Mapping[str, str]) -> None:
+        self._log = log
+        with log.open("ab") as out:
+            self._popen = subprocess.Popen(command, env=dict(env), stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        self.pid = self._popen.pid
+
+    def kill(self) -> None:
+        self._popen.kill()
+        self._popen.wait(30)
+
+    def terminate(self, timeout_s: float) -> int:
+        self._popen.terminate()
+        if self.stopped():
+            self.resume()
+        return self.wait(timeout_s)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send any signal."""
+        self._popen.send_signal(number)
+
+    def wait(self, timeout_s: float) -> int:
+        try:
+            return self._popen.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._popen.poll() is None
+
+    def pause(self) -> None:
+        self._popen.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._popen.send_signal(signal.SIGCONT)
+
+    def stopped(self) -> bool:
+        try:
+            return psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
+        except psutil.NoSuchProcess:
+            return False
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+
+def environment() -> dict[str, str]:
+    """What a writer runs with: this checkout's code, nothing of anybody's installation."""
+    return (
+        clean_environment()
+        | {"PYTHONPATH": str(CHECKOUT / "infra-tests"), "LOG_LEVEL": "WARNING"}
+        | mutants.passed_on()
+    )
+
+
+class EmbeddedPlace(Place):
+    """One durable server on loopback."""
+
+    name = "embedded"
+
+    def __init__(self, server: PostgresServer, folder: Path) -> None:
+        self.server = server
+        self.folder = folder
+
+    @contextmanager
+    def database(self) -> Iterator[Database]:
+        with migrated_database(self.server) as made:
+            mutants.apply_in_database(made.execute)
+            yield self._described(made)
+
+    def _described(self, made: ThrowawayDatabase) -> Database:
+        def fetch(query: str) -> list[dict[str, Any]]:
+            wrapped = f"SELECT coalesce(json_agg(t), '[]')::text FROM ({query}) t"
+            [(text,)] = made.execute(wrapped)
+            return json.loads(text, parse_float=Decimal)
+
+        return Database(made.name, made.url_text("trading_bot"), fetch, made.execute)
+
+    def spawn(self, config: Path, name: str, where: str, env: dict[str, str]) -> LocalProcess:
+        words = [sys.executable, "-m", "faults.work", str(config)]
+        wrapper = env.pop("WRAPPER", "").split()
+        return LocalProcess([*wrapper, *words], config.with_suffix(".log"), environment() | env)
+
+    def inside(self, path: Path) -> str:
+        return str(path)
+
+    def crash(self) -> None:
+        self.server.kill()
+        self.server.start()
+
+    def restart(self) -> None:
+        self.server.stop("fast")
+        self.server.start()
+
+    def kill_backend(self, pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+        self.wait_up()
+
+    def wait_up(self, timeout_s: float = 30) -> None:
+        """Wait until the server lets somebody in."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                self.server.connect().close()
+            except psycopg2.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
+
+
+@contextmanager
+def embedded_place(folder: Path) -> Iterator[EmbeddedPlace]:
+    """A server that keeps what it acknowledged, with room for a crowd."""
+    with ExitStack() as ending:
+        options = {"max_connections": "60", "shared_buffers": "64MB", **mutants.server_options()}
+        yield EmbeddedPlace(ending.enter_context(throwaway_server(durable=True, options=options)), folder)

@@ -1,0 +1,54 @@
+"""F1, F2, F4: the server ends, in order or not, while writers commit."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+
+from faults.bench import Bench
+from faults.plugin import Tier
+
+
+def _writers(bench: Bench) -> None:
+    bench.start("rows", "rows-1")
+    bench.start("rows", "rows-2")
+    bench.start("trades", "trades-1")
+    for name in ("rows-1", "rows-2", "trades-1"):
+        bench.wait_written(20, name)
+
+
+@pytest.mark.fault("F1", "no-durable-commit")
+@pytest.mark.timeout(300)
+def test_a_killed_server_has_what_it_acknowledged(bench: Bench, tier: Tier) -> None:
+    _writers(bench)
+    with bench.observed():
+        for _ in range(tier.pick(2, 8)):
+            time.sleep(random.uniform(1, tier.pick(2, 6)))
+            with bench.fault("every process of the server killed"):
+                bench.place.crash()
+            bench.wait_written(100)
+    bench.finish()
+
+
+@pytest.mark.fault("F2", "lost-connection-is-final")
+def test_a_killed_backend_takes_nobodys_writes_along(bench: Bench, tier: Tier) -> None:
+    _writers(bench)
+    for _ in range(tier.pick(3, 12)):
+        time.sleep(random.uniform(0.2, 1))
+        with bench.fault("one backend killed"):
+            bench.place.kill_backend(random.choice(bench.database.backends()))
+        bench.wait_written(100)
+    bench.finish()
+
+
+@pytest.mark.fault("F4", "lost-connection-is-final")
+def test_a_restart_is_waited_out(bench: Bench, tier: Tier) -> None:
+    _writers(bench)
+    for _ in range(tier.pick(2, 6)):
+        time.sleep(random.uniform(0.2, 1))
+        with bench.fault("restart"):
+            bench.place.restart()
+        bench.wait_written(100)
+    bench.finish()
