@@ -7,7 +7,7 @@ lock() { # lock NAME INPUT...
   .venv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 "${extra[@]}" "$@" -o "$out"
 }
 s=services
-extra=(--extra embedded)
+extra=(--extra embedded --extra parquet)
 lock dev requirements/dev.in requirements/build.in $s/*/pyproject.toml
 extra=(-c requirements/dev.txt --extra embedded)    # one version of a package everywhere
 lock run requirements/build.in $s/*/pyproject.toml
