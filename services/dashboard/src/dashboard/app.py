@@ -26,6 +26,7 @@ from dashboard.settings import (
     take_api_token,
     take_password,
 )
+from dashboard.web.api.service import Api
 from dashboard.web.events import Events
 from dashboard.web.gate import API, Gate
 from dashboard.web.hosts import Hosts
@@ -124,6 +125,7 @@ def create_app(
             Route("/trades", pages.trades),
             Route("/events", events.show),
             Route("/database", pages.database),
+            *Api(pages).routes(),
             Mount("/static", _Assets(directory=STATIC)),
         ],
         middleware=[

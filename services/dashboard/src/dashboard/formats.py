@@ -142,6 +142,11 @@ def machine_time(moment: datetime, *, in_utc: bool) -> str:
     return moment.isoformat(timespec="seconds") + ("Z" if in_utc else "")
 
 
+def machine_instant(moment: datetime) -> str:
+    """Return a time whose zone is known for programs: in UTC, with Z, to the microsecond where there are any."""
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat()}Z"
+
+
 def quote_currency(symbol: str | None) -> str | None:
     """Return the currency that prices of a symbol are in, or None where its name does not say."""
     if not symbol:

@@ -1,0 +1,84 @@
+"""What the answers are made of: money as text with every digit, times that say their zone, and nothing by accident."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+
+from dashboard import formats
+from dashboard.reading.events import clean, moment
+
+
+class Model(BaseModel):
+    """A part of an answer. Its fields, their types and what stands below them are the OpenAPI document."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True)
+
+    @classmethod
+    def of(cls, row: object, **more: Any) -> Self:
+        """Return the part with the attributes of the same names of `row`; `more` are those that it has otherwise."""
+        return cls(**{name: getattr(row, name) for name in cls.model_fields if name not in more}, **more)
+
+
+def _iso(when: datetime) -> str:
+    return formats.machine_instant(when)
+
+
+Money = Annotated[
+    Decimal,
+    PlainSerializer(formats.exact, return_type=str, when_used="json"),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": r"^(-?[0-9]+(\.[0-9]+)?|NaN|-?Infinity)$",
+            "description": "An exact decimal number as text, without an exponent.",
+        }
+    ),
+]
+Instant = Annotated[
+    datetime,
+    PlainSerializer(_iso, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time", "description": "A time with its offset, in UTC."}),
+]
+RecordedTime = Annotated[
+    str,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z?$",
+            "description": "A time in UTC, with Z; or, where `times_in_utc` is false, the wall clock of whoever wrote "
+            "a copied history, who did not record its zone: then without an offset, because none is known.",
+        }
+    ),
+]
+
+
+def recorded(when: datetime, *, in_utc: bool) -> str:
+    """Return a time of a row, with Z where its zone is known."""
+    if when.tzinfo is not None:
+        return formats.machine_instant(when)
+    return formats.machine_instant(when.replace(tzinfo=UTC)) if in_utc else when.isoformat()
+
+
+class Parameters(BaseModel):
+    """What may stand behind the question mark. A name that is not here is an error, not ignored."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True)
+
+
+def _moment(given: object, *, end: bool) -> object:
+    found = moment(given, end=end) if isinstance(given, str) else None
+    if found is None:
+        raise ValueError("is a date like 2026-11-01, or a time like 2026-11-01T12:00:00Z")
+    return found
+
+
+_TIME = WithJsonSchema(
+    {"type": "string", "examples": ["2026-11-01", "2026-11-01T12:00:00Z"]}, mode="validation"
+)  # a date has no format of a time
+From = Annotated[datetime, BeforeValidator(lambda given: _moment(given, end=False)), _TIME]
+To = Annotated[datetime, BeforeValidator(lambda given: _moment(given, end=True)), _TIME]
+Text = Annotated[str, BeforeValidator(lambda given: clean(given) if isinstance(given, str) else given)]
