@@ -26,14 +26,16 @@ from tradedb.migrate import (
 )
 from tradedb.models import Base
 from tradedb.roles import ensure_roles
+from tradedb.rollups import TABLES as ROLLUPS
 from tradedb.testing import ROLE_PASSWORDS, PostgresServer, ThrowawayDatabase, empty_database
 
 MakeManager = Callable[..., DatabaseManager]
 TABLES = set(Base.metadata.tables)
-REVISIONS = ["0001", "0002", "0003"]
+REVISIONS = ["0001", "0002", "0003", "0004"]
 HEAD = REVISIONS[-1]
 NEW_IN_0002 = {"bot_lease", "order_intents", "fills"}
 NEW_IN_0003 = {"venue_orders", "ledger_entries", "quarantined_facts"}
+NEW_IN_0004 = set(ROLLUPS)
 REPOSITORY = Path(__file__).parents[3]
 
 CATALOG = {
@@ -249,7 +251,7 @@ def test_killed_at_any_time_it_is_at_one_revision_or_the_next(postgres: Postgres
                 if "alembic_version" in tables(database)
                 else None
             )
-            expected = {None: 0, "0001": 7, "0002": 10, "0003": 13}[revision]
+            expected = {None: 0, "0001": 7, "0002": 10, "0003": 13, "0004": 17}[revision]
             assert len(there) == expected
             assert upgrade(database.url_text()).after == HEAD
             assert tables(database) == TABLES | {"alembic_version"}
@@ -300,7 +302,7 @@ def test_it_steps_back_from_a_table_that_is_in_use(empty: ThrowawayDatabase) -> 
         upgrade(empty.url_text(), lock_timeout_s=0.3, wait_s=3)
     reader.close()
     assert locked.value.code == "SCHEMA-004"
-    assert tables(empty) == TABLES - NEW_IN_0002 - NEW_IN_0003 | {"alembic_version"}
+    assert tables(empty) == TABLES - NEW_IN_0002 - NEW_IN_0003 - NEW_IN_0004 | {"alembic_version"}
     assert upgrade(empty.url_text()).applied == REVISIONS[1:]
 
 
@@ -363,7 +365,7 @@ def test_a_migration_that_the_database_refuses_is_rolled_back_whole(empty: Throw
     assert failed.value.exit_code == 1
     assert failed.value.what.endswith('failed: relation "ix_fills_intent_id" already exists')
     assert empty.execute("SELECT version_num FROM alembic_version") == [("0001",)]
-    assert not tables(empty) & (NEW_IN_0002 | NEW_IN_0003)
+    assert not tables(empty) & (NEW_IN_0002 | NEW_IN_0003 | NEW_IN_0004)
     empty.execute("DROP VIEW ix_fills_intent_id")
     assert upgrade(empty.url_text()).applied == REVISIONS[1:]
 

@@ -71,7 +71,12 @@ def rows(file: Path) -> dict[str, str]:
 def test_the_original_file_is_taken_over_with_every_row_untouched(original: Path, make_manager: MakeManager) -> None:
     before = rows(original)
     result = upgrade(f"sqlite:///{original}")
-    assert (result.before, result.after, result.applied, result.adopted) == (None, "0003", ["0002", "0003"], True)
+    assert (result.before, result.after, result.applied, result.adopted) == (
+        None,
+        "0004",
+        ["0002", "0003", "0004"],
+        True,
+    )
     assert rows(original) == before
     manager = make_manager(f"sqlite:///{original}")
     assert manager.health().ok
@@ -144,7 +149,7 @@ def make_unversioned(database: ThrowawayDatabase, *, floats: bool) -> None:
 def test_unversioned_tables_in_postgres_are_taken_over(empty: ThrowawayDatabase, floats: bool) -> None:
     make_unversioned(empty, floats=floats)
     result = upgrade(empty.url_text())
-    assert (result.applied, result.adopted) == (["0002", "0003"], True)
+    assert (result.applied, result.adopted) == (["0002", "0003", "0004"], True)
     assert empty.execute("SELECT count(*) FROM trading_sessions") == [(1,)]
 
 

@@ -6,7 +6,8 @@ infinite). Their times have no zone, because the file never said one: the wall c
 are in UTC. Their labels are text, verbatim, with the original's lengths. Their JSON is ``json``, not ``jsonb``, so the
 stored text stays as it was.
 
-The rest is new: money is ``Decimal`` and exact, times are aware UTC.
+The rest is new: money is ``Decimal`` and exact, times are aware UTC. What the database sums up itself is in
+``tradedb.rollups``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from sqlalchemy import (
     ForeignKey,
     Identity,
     Index,
-    Integer,
     PrimaryKeyConstraint,
     String,
     Text,
@@ -32,16 +32,11 @@ from sqlalchemy import (
     false,
     text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
+from tradedb.declarative import Base, LegacyKey
+from tradedb.rollups import EquityHour, TradeDay, TradeGroup, TradeHistogram
 from tradedb.types import ExactNumeric, LegacyNumeric, Ratio, UtcDateTime
-
-# SQLite numbers rows by itself only for a column whose type is exactly INTEGER
-LegacyKey = BigInteger().with_variant(Integer(), "sqlite")
-
-
-class Base(DeclarativeBase):
-    """Every table of the shared database."""
 
 
 class TradingSession(Base):
@@ -79,6 +74,7 @@ class Position(Base):
         UniqueConstraint("order_id", name="uq_positions_order_id"),
         Index("ix_positions_entry_time", "entry_time"),
         Index("ix_positions_symbol", "symbol"),
+        Index("ix_positions_status", "status", "entry_time", "id"),
     )
 
     id: Mapped[int] = mapped_column(LegacyKey, Identity(), primary_key=True)
@@ -110,8 +106,8 @@ class AccountHistory(Base):
 
     __tablename__ = "account_history"
     __table_args__ = (
-        Index("idx_account_time", "timestamp"),
         Index("ix_account_history_timestamp", "timestamp"),
+        Index("ix_account_history_session", "session_id", "timestamp", "id"),
     )
 
     id: Mapped[int] = mapped_column(LegacyKey, Identity(), primary_key=True)
@@ -201,13 +197,22 @@ class Trade(Base):
     __tablename__ = "trades"
     __table_args__ = (
         UniqueConstraint("order_id", name="uq_trades_order_id"),
-        Index("idx_trade_performance", "pnl_percent", "strategy_name"),
         Index("idx_trade_time", "entry_time", "exit_time"),
-        Index("ix_trades_entry_time", "entry_time"),
-        Index("ix_trades_exit_time", "exit_time"),
-        Index("ix_trades_strategy_name", "strategy_name"),
-        Index("ix_trades_symbol", "symbol"),
-    )
+        # the dashboard's pages: each order that a list may have, alone, in a session, and in a group of labels
+        Index("ix_trades_exit", "exit_time", "id"),
+        Index("ix_trades_session_exit", "session_id", "exit_time", "id"),
+        Index("ix_trades_group_exit", "symbol", "strategy_name", "source", "exit_time", "id"),
+        Index(
+            "ix_trades_group_pnl",
+            "symbol", "strategy_name", "source", "pnl", "id",
+            postgresql_include=["exit_time", "session_id"],
+        ),
+        Index(
+            "ix_trades_group_return",
+            "symbol", "strategy_name", "source", "pnl_percent", "id",
+            postgresql_include=["exit_time", "session_id"],
+        ),
+    )  # fmt: skip
 
     id: Mapped[int] = mapped_column(LegacyKey, Identity(), primary_key=True)
     symbol: Mapped[str] = mapped_column(String(20))
@@ -447,3 +452,26 @@ class QuarantinedFact(Base):
     lease_epoch: Mapped[int] = mapped_column(BigInteger())
     resolved_at: Mapped[datetime | None] = mapped_column(UtcDateTime())
     resolution: Mapped[str | None] = mapped_column(Text())
+
+
+__all__ = [
+    "AccountHistory",
+    "Base",
+    "BotLease",
+    "EquityHour",
+    "Fill",
+    "LedgerEntry",
+    "LegacyKey",
+    "OrderIntent",
+    "PerformanceMetric",
+    "Position",
+    "QuarantinedFact",
+    "StrategyExecution",
+    "SystemEvent",
+    "Trade",
+    "TradeDay",
+    "TradeGroup",
+    "TradeHistogram",
+    "TradingSession",
+    "VenueOrder",
+]

@@ -20,6 +20,7 @@ from sqlalchemy import URL, Connection, text
 from tradedb.errors import EXIT_CONFIG, SwitchyardError
 from tradedb.manager import DatabaseManager
 from tradedb.redaction import register_secret
+from tradedb.rollups import TABLES as ROLLUPS
 
 OWNER = "owner"
 TOOLS_SCHEMA = "switchyard"  # the operator's tools keep their ledgers here
@@ -90,6 +91,8 @@ ROLES: tuple[Role, ...] = (
             "tcp_user_timeout": "8s",
             "temp_file_limit": "1GB",
         },
+        # its database page shows who is connected, what waits, and which queries are slow
+        member_of={"pg_read_all_stats": "inherit"},
     ),
     Role(
         "monitor",
@@ -147,6 +150,7 @@ TABLE_GRANTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "quarantined_facts": _LEDGER,
     # SELECT … FOR SHARE of the lease needs the right to update a column of it, which taking it over needs anyway
     "bot_lease": _ledger("holder", "epoch", "acquired_at", "renewed_at", "expires_at"),
+    **{table: {"dashboard": ("SELECT",)} for table in ROLLUPS},  # triggers write these, as the owner
     "alembic_version": dict.fromkeys(("migrator", "trading_bot", "dashboard", "monitor"), ("SELECT",)),
 }
 OTHER_TABLES: Mapping[str, tuple[str, ...]] = {"trading_bot": ("SELECT",), "dashboard": ("SELECT",)}
@@ -300,7 +304,7 @@ class _Run:
             self._reconcile(f"TABLE {self._quote(row.schema)}.{self._quote(row.name)}", actual, grants)
 
     def _prepare(self) -> None:
-        """Check that we may, take the lock, and keep password verifiers out of the server's log and statistics."""
+        """Check that we may, take the lock, and keep password verifiers out of the log and of what others see of us."""
         user, superuser = self._rows("SELECT current_user, rolsuper FROM pg_roles WHERE rolname = current_user")[0]
         if not superuser:
             raise SwitchyardError(
@@ -314,7 +318,8 @@ class _Run:
         self._execute(
             "SELECT set_config(name, value, true) FROM (VALUES ('log_statement', 'none'),"
             " ('log_min_duration_statement', '-1'), ('log_min_error_statement', 'panic'),"
-            " ('pg_stat_statements.track', 'none'), ('search_path', 'pg_catalog')) AS v (name, value)"
+            " ('pg_stat_statements.track', 'none'), ('track_activities', 'off'),"
+            " ('search_path', 'pg_catalog')) AS v (name, value)"
             " WHERE EXISTS (SELECT FROM pg_settings s WHERE s.name = v.name)"
         )
 
@@ -450,6 +455,15 @@ class _Run:
         ):
             kind = {"v": "VIEW", "m": "MATERIALIZED VIEW", "S": "SEQUENCE"}.get(row.kind, "TABLE")
             self._change(f"ALTER {kind} {self._quote(row.schema)}.{self._quote(row.name)} OWNER TO {OWNER}")
+        # those of triggers run with their owner's rights: a superuser's would be the way to become one
+        for row in self._rows(
+            "SELECT p.oid::regprocedure::text AS signature FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
+            " JOIN pg_roles o ON o.oid = p.proowner WHERE n.nspname IN ('public', :tools) AND o.rolname <> :owner"
+            " AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')",
+            tools=TOOLS_SCHEMA,
+            owner=OWNER,
+        ):
+            self._change(f"ALTER ROUTINE {row.signature} OWNER TO {OWNER}")
 
     def _extension(self) -> None:
         """Create pg_stat_statements where the server has loaded it; Railway's image loads it and stops there."""
@@ -459,6 +473,7 @@ class _Run:
         )
         if rows:
             self._change("CREATE EXTENSION pg_stat_statements SCHEMA public")
+        self._no_utility_statements()
         for row in self._rows(
             "SELECT c.relname AS name FROM pg_class c JOIN pg_depend d ON d.objid = c.oid AND d.deptype = 'e'"
             " JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'pg_stat_statements' WHERE c.relkind = 'v'"
@@ -469,7 +484,20 @@ class _Run:
                 " WHERE c.relname = :name AND c.relnamespace = 'public'::regnamespace AND a.grantee <> c.relowner",
                 name=row.name,
             )
-            self._reconcile(f"TABLE public.{self._quote(row.name)}", actual, {("monitor", "SELECT")})
+            readers = {("monitor", "SELECT"), ("dashboard", "SELECT")}
+            self._reconcile(f"TABLE public.{self._quote(row.name)}", actual, readers)
+
+    def _no_utility_statements(self) -> None:
+        """Keep ALTER ROLE … PASSWORD out of the statistics, which readers of slow queries see."""
+        loaded = self._rows(
+            "SELECT current_database() AS name FROM pg_settings WHERE name = 'pg_stat_statements.track_utility'"
+            " AND NOT EXISTS (SELECT FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase"
+            " WHERE d.datname = current_database() AND s.setrole = 0"
+            " AND 'pg_stat_statements.track_utility=off' = ANY (s.setconfig))"
+        )
+        if loaded:
+            name = self._quote(loaded[0].name)
+            self._change(f"ALTER DATABASE {name} SET pg_stat_statements.track_utility = 'off'")
 
     def _functions(self) -> None:
         """Take what writes outside of tables from PUBLIC, and let every role ask which server this is."""

@@ -231,7 +231,7 @@ def held_rows(connection: Connection, tables: Sequence[TargetTable]) -> dict[str
 _TABLES = """
 SELECT c.oid::bigint, c.relname::text, format('%%I.%%I', n.nspname, c.relname), pg_get_userbyid(c.relowner)::text,
        ARRAY(SELECT t.tgname::text FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal
-             AND t.tgenabled <> 'D' ORDER BY 1)
+             AND t.tgenabled <> 'D' AND t.tgtype & 1 = 1 ORDER BY 1)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relname = ANY(%s) AND c.relkind IN ('r', 'p') AND pg_table_is_visible(c.oid)
   AND n.nspname NOT IN ('pg_catalog', 'information_schema')

@@ -39,6 +39,7 @@ unix_socket_directories = ''       # no socket: nothing needs it, and its path h
 max_connections = 100              # the pool budget of all roles fits below it
 password_encryption = 'scram-sha-256'
 shared_preload_libraries = 'pg_stat_statements'
+pg_stat_statements.track_utility = off  # ALTER ROLE ... PASSWORD is nothing for the list of slow queries
 fsync = on
 full_page_writes = on
 logging_collector = off            # stderr goes to supervisor, which rotates it
