@@ -54,7 +54,9 @@ class Trades(Writer):
         """Carry out what was decided and not done, then take the account as its fills make it."""
         if not self.session_id:
             self.open_session()
-        pending = self.call("load", "pending", lambda: self.manager.read(ledger.pending_intents, name="pending"))
+        pending = self.call(
+            "load", "pending", lambda: self.manager.read(lambda c: ledger.pending_intents(c, SIMULATED), name="pending")
+        )
         for intent in pending:
             if intent.session_id == self.session_id:
                 account, curve = self.load()
@@ -103,7 +105,7 @@ class Trades(Writer):
             fee=fill.fee,
         )
         self.gate("recorded")
-        if done is None:
-            self.forget()
+        if done.outcome == "recorded":
+            self.account, self.curve = done.account, done.curve
         else:
-            self.account, self.curve = done
+            self.forget()

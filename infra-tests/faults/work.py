@@ -29,6 +29,7 @@ from tradedb.manager import DatabaseManager, DatabaseUnavailable, OutcomeUnknown
 from tradedb.models import BotLease, OrderIntent
 from trading_bot import lease as lease_module
 from trading_bot import ledger
+from trading_bot.feeds import SIMULATED
 from trading_bot.lease import LeadershipLost, Lease
 from trading_bot.ledger import StateMoved
 from trading_bot.sql import db_clock, insert_into
@@ -53,6 +54,7 @@ class Config:
         lease: the name of its lease row: writers that share it take turns.
         ttl_s, renew_s, margin_s: of the lease.
         deadline_s: of each call.
+        retry: False tries a write once, so that its duration is that of one attempt.
         pause_s: between two operations.
         most: stop after so many writes.
         settings: of the pool, over the defaults.
@@ -70,6 +72,7 @@ class Config:
     renew_s: float = 5.0
     margin_s: float = 3.0
     deadline_s: float = 12.0
+    retry: bool = True
     pause_s: float = 0.0
     most: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
@@ -173,7 +176,9 @@ class Writer:
 
         with self.record.op(kind, key, **body) as end:
             try:
-                done = self.manager.transaction(counted, name=kind, deadline_s=self.config.deadline_s, idempotent=True)
+                done = self.manager.transaction(
+                    counted, name=kind, deadline_s=self.config.deadline_s, retry=self.config.retry, idempotent=True
+                )
             except OutcomeUnknown as error:
                 end |= {"outcome": "unknown", "error": error.code}
                 raise
@@ -205,15 +210,15 @@ class Writer:
 
         def work(conn: Connection) -> tuple[int, int]:
             name = self.config.account or self.config.name
-            session_id, _ = ledger.open_session(
-                conn,
-                self.lease,
+            terms = ledger.SessionTerms(
                 strategy_name=name,
                 strategy_config={},
                 symbol="BTCUSDT",
                 timeframe="1s",
+                venue=SIMULATED,
                 initial_balance=Decimal(10_000),
             )
+            session_id = ledger.open_session(conn, self.lease, terms).id
             done = select(func.count()).where(OrderIntent.session_id == session_id)
             return session_id, conn.execute(done).scalar_one()
 

@@ -66,7 +66,7 @@ FORBIDDEN: list[tuple[str, str, str]] = [
     ("trading_bot", "ALTER TABLE trades DISABLE TRIGGER ALL", DENIED),
     ("trading_bot", "DROP FUNCTION trades_sums_after_insert()", DENIED),
     ("trading_bot", "DELETE FROM positions", DENIED),
-    ("trading_bot", "UPDATE positions SET entry_price = 1", DENIED),
+    ("trading_bot", "UPDATE positions SET entry_time = now()", DENIED),
     ("trading_bot", "UPDATE positions SET order_id = 'other'", DENIED),
     ("trading_bot", "UPDATE trading_sessions SET initial_balance = 1", DENIED),
     ("trading_bot", "DELETE FROM bot_lease", DENIED),

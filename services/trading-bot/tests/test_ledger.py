@@ -210,10 +210,11 @@ def leading(manager: DatabaseManager, holder: str = "one") -> Lease:
 
 def new_session(manager: DatabaseManager, lease: Lease, **changes: Any) -> int:
     wanted: dict[str, Any] = {
-        "strategy_name": "S", "strategy_config": {}, "symbol": "BTCUSDT", "timeframe": "2s",
+        "strategy_name": "S", "strategy_config": {}, "symbol": "BTCUSDT", "timeframe": "2s", "venue": SIMULATED,
         "initial_balance": Decimal(10_000),
     }  # fmt: skip
-    return manager.transaction(lambda conn: ledger.open_session(conn, lease, **(wanted | changes)), name="session")[0]
+    terms = ledger.SessionTerms(**(wanted | changes))
+    return manager.transaction(lambda conn: ledger.open_session(conn, lease, terms), name="session").id
 
 
 def an_intent(session_id: int, leg: Leg = "ENTRY", n: int = 0) -> Intent:
@@ -254,10 +255,12 @@ def test_doing_anything_twice_is_doing_it_once(manager: DatabaseManager) -> None
         intent = an_intent(session_id, leg)
         assert place(manager, lease, account, intent) == "PENDING"
         assert place(manager, lease, account, intent) == "PENDING"
-        after, _ = record(manager, lease, account, intent)
+        done = record(manager, lease, account, intent)
+        assert done.outcome == "recorded"
+        after = done.account
         rows = [count(manager, table) for table in (Fill, Position, Trade, AccountHistory)]
-        assert record(manager, lease, account, intent) is None
-        assert record(manager, lease, after, intent) is None
+        assert record(manager, lease, account, intent).outcome == "known"
+        assert record(manager, lease, after, intent).outcome == "known"
         assert place(manager, lease, after, intent) == "FILLED"
         assert [count(manager, table) for table in (Fill, Position, Trade, AccountHistory)] == rows
         assert load(manager, session_id) == after
@@ -322,7 +325,10 @@ def test_a_leader_that_slept_past_its_lease_writes_nothing(manager: DatabaseMana
         assert manager.transaction(new.require, name="still") == new.epoch
         assert [count(manager, table) for table in tables] == rows
         old = new
-    assert record(manager, old, account, an_intent(account.session_id)) is not None  # who leads now carries it out
+    done = record(manager, old, account, an_intent(account.session_id))  # who leads now carries it out
+    assert done.outcome == "recorded"
+    (late,) = manager.read(lambda conn: conn.execute(select(Fill.late)).scalars().all(), name="late")
+    assert late is True
 
 
 def test_an_expired_lease_fences_even_when_nobody_took_over(manager: DatabaseManager) -> None:
@@ -393,11 +399,8 @@ def test_a_session_whose_commit_is_still_under_way_gets_no_twin(new_url: Callabl
     ids: list[int] = []
 
     def slow(conn: Connection) -> None:
-        session = ledger.open_session(
-            conn, lease, strategy_name="S", strategy_config={}, symbol="BTCUSDT", timeframe="2s",
-            initial_balance=Decimal(10_000),
-        )  # fmt: skip
-        ids.append(session[0])
+        terms = ledger.SessionTerms("S", {}, "BTCUSDT", "2s", SIMULATED, Decimal(10_000))
+        ids.append(ledger.open_session(conn, lease, terms).id)
         made.set()
         time.sleep(0.5)
 

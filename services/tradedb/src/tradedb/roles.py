@@ -127,8 +127,12 @@ TABLE_GRANTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "trading_sessions": _ledger(
         "end_time", "is_active", "final_balance", "total_pnl", "total_trades", "win_rate", "max_drawdown", "updated_at"
     ),
+    # an entry is filled in parts, so what a position holds, and at which mean price, changes; the fills do not
     "positions": _ledger(
         "status",
+        "entry_price",
+        "size",
+        "quantity",
         "stop_loss",
         "take_profit",
         "trailing_stop",

@@ -218,33 +218,35 @@ class Bot:
         return self._account, self._curve
 
     def _open_session(self) -> int:
-        def work(conn: Connection) -> tuple[int, bool]:
-            session_id, new = ledger.open_session(
-                conn,
-                self._lease,
-                strategy_name=self._strategy.name,
-                strategy_config=self._strategy.config(),
-                symbol=self._feed.symbol,
-                timeframe=self._timeframe,
-                initial_balance=self._settings.bot_initial_balance,
-            )
-            if new:
+        terms = ledger.SessionTerms(
+            strategy_name=self._strategy.name,
+            strategy_config=self._strategy.config(),
+            symbol=self._feed.symbol,
+            timeframe=self._timeframe,
+            venue=self._feed.venue,
+            initial_balance=self._settings.bot_initial_balance,
+        )
+
+        def work(conn: Connection) -> int:
+            session = ledger.open_session(conn, self._lease, terms)
+            if session.new:
                 ledger.write_event(
                     conn,
                     event_type="SESSION_START",
                     severity="info",
                     message=f"new paper trading session on {self._feed.venue} {self._feed.symbol}",
-                    session_id=session_id,
+                    session_id=session.id,
                 )
-            return session_id, new
+            return session.id
 
-        session_id, _ = self._transaction(work, "session-open")
-        return session_id
+        return self._transaction(work, "session-open")
 
     def _finish_pending(self) -> None:
         """Carry every committed intent to its end, whatever bot decided it."""
         for intent in self._manager.read(
-            ledger.pending_intents, name="intents-pending", deadline_s=RECOVERY_DEADLINE_S
+            lambda conn: ledger.pending_intents(conn, self._broker.venue),
+            name="intents-pending",
+            deadline_s=RECOVERY_DEADLINE_S,
         ):
             account, curve = self._load(intent.session_id)
             self._execute(intent, account, curve)
@@ -336,9 +338,9 @@ class Bot:
             "fill-record",
             idempotent=True,
         )
-        if recorded is None:
+        if recorded.outcome != "recorded":
             return None, None
-        after, curve = recorded
+        after, curve = recorded.account, recorded.curve
         log.info(
             "fill",
             extra={
