@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -79,7 +78,7 @@ def test_unit_tests_start_no_target() -> None:
 def test_an_interrupted_run_leaves_nothing(tmp_path: Path, how: signal.Signals) -> None:
     slow = tmp_path / "test_slow.py"
     slow.write_text(
-        "import time\n\ndef test_it(target):\n    print('started in', target.instance.folder)\n    time.sleep(100)\n"
+        "import time\n\ndef test_it(target):\n    print('started in', target.instance.folder)\n    time.sleep(600)\n"
     )
     words = [
         "-s",
@@ -108,13 +107,11 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path, how: signal.Signals) 
             break
     assert folder is not None, said
     assert folder.exists()
-    began = time.monotonic()
     process.send_signal(how)
-    rest, _ = process.communicate(timeout=60)
+    rest, _ = process.communicate(timeout=120)
     assert process.returncode == 2, said + rest
-    assert time.monotonic() - began < 45
     assert not folder.exists()
-    until(lambda: not processes_of(folder), 5, "no process is left")
+    until(lambda: not processes_of(folder), 60, "no process is left")
 
 
 def processes_of(folder: Path) -> list[str]:

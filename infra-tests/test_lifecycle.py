@@ -129,4 +129,4 @@ def test_two_instances_run_side_by_side(target: Target, new_instance: NewInstanc
     assert there.status()["database"]["system_identifier"] != target.status()["database"]["system_identifier"]
     other.switchyard("down")
     assert there.leftovers() == []
-    ready(target, timeout_s=5)
+    ready(target)

@@ -40,7 +40,7 @@ def second_bot(target: Target) -> Iterator[subprocess.Popen[str]]:
         else:
             process.terminate()
         try:
-            process.communicate(timeout=12)
+            process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == 0, "the second bot did not end in order"

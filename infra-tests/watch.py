@@ -26,7 +26,7 @@ def until(condition: Callable[[], T], timeout_s: float, what: str, every_s: floa
         time.sleep(every_s)
 
 
-def ready(target: Target, timeout_s: float = 30) -> None:
+def ready(target: Target, timeout_s: float = 90) -> None:
     """Wait until both services say that they are ready."""
     for service in SERVICES[1:]:
         until(
@@ -67,4 +67,4 @@ def watching(target: Target, *places: tuple[str, str], every_s: float = 0.4) -> 
     finally:
         end.set()
         for thread in threads:
-            thread.join(15)
+            thread.join(60)

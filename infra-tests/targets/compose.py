@@ -20,7 +20,7 @@ from targets.instance import Completed, Instance, clean_environment, run
 ASK = """
 import os, sys, urllib.error, urllib.request
 try:
-    answer = urllib.request.urlopen(f"http://127.0.0.1:{os.environ['PORT']}{sys.argv[1]}", timeout=8)
+    answer = urllib.request.urlopen(f"http://127.0.0.1:{os.environ['PORT']}{sys.argv[1]}", timeout=20)
 except urllib.error.HTTPError as error:
     answer = error
 except OSError:
@@ -79,7 +79,7 @@ class ComposeTarget(Target):
         if service == "dashboard":
             port = self.instance.read_env()["DASHBOARD_PORT"]
             try:
-                answer = httpx.get(f"http://127.0.0.1:{port}{path}", timeout=8)
+                answer = httpx.get(f"http://127.0.0.1:{port}{path}", timeout=20)
             except httpx.HTTPError:
                 return 0, ""
             return answer.status_code, answer.text

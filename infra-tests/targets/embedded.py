@@ -25,7 +25,7 @@ class EmbeddedTarget(Target):
     """Processes under supervisor; everything is reached over loopback."""
 
     def _one_value(self, query: str, role: str) -> str:
-        connection = psycopg2.connect(self._url(role), connect_timeout=5)
+        connection = psycopg2.connect(self._url(role), connect_timeout=20)
         try:
             with connection.cursor() as cursor:
                 cursor.execute(query)
@@ -36,7 +36,7 @@ class EmbeddedTarget(Target):
             connection.close()
 
     def run_sql(self, statement: str, role: str = "admin") -> None:
-        connection = psycopg2.connect(self._url(role), connect_timeout=5)
+        connection = psycopg2.connect(self._url(role), connect_timeout=20)
         try:
             connection.autocommit = True
             connection.cursor().execute(statement)
@@ -53,7 +53,7 @@ class EmbeddedTarget(Target):
     def get(self, service: str, path: str) -> tuple[int, str]:
         port = self.port(service)
         try:
-            answer = httpx.get(f"http://127.0.0.1:{port}{path}", timeout=8)
+            answer = httpx.get(f"http://127.0.0.1:{port}{path}", timeout=20)
         except httpx.HTTPError:
             return 0, ""
         return answer.status_code, answer.text
@@ -135,9 +135,9 @@ class EmbeddedTarget(Target):
         before = len(self._ends(service))
         began = time.monotonic()
         process.terminate()
-        psutil.wait_procs([process], timeout=20)
+        psutil.wait_procs([process], timeout=60)
         took = time.monotonic() - began
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while len(self._ends(service)) == before and time.monotonic() < deadline:
             time.sleep(0.1)
         return int(self._ends(service)[-1]), took

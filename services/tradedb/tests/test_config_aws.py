@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -51,7 +52,7 @@ def error_of() -> SwitchyardError:
     started = time.monotonic()
     with pytest.raises(SwitchyardError) as caught:
         load_settings(DatabaseSettings)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
     assert caught.value.exit_code == 78
     return caught.value
 
@@ -176,8 +177,10 @@ def test_it_accepts_and_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("account")
 def test_what_boto3_does_not_bound_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aws, "TOTAL_TIMEOUT_S", 1.0)
-    monkeypatch.setattr(aws, "_fetch", lambda *_: time.sleep(3))  # as a name service that hangs
+    released = threading.Event()
+    monkeypatch.setattr(aws, "_fetch", lambda *_: released.wait(120))  # as a name service that hangs
     error = error_of()
+    released.set()
     assert (error.code, error.what.endswith("; no answer within 1 s")) == ("CONFIG-006", True)
 
 

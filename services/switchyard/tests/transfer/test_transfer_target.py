@@ -17,7 +17,7 @@ from switchyard.transfer import target as targets
 from switchyard.transfer.check import FindingsError
 from switchyard.transfer.source import SourceDatabase
 from tradedb.errors import SwitchyardError
-from tradedb.testing import PostgresServer, ThrowawayDatabase, free_port, throwaway_server
+from tradedb.testing import PostgresServer, ThrowawayDatabase, closed_port, throwaway_server
 from transfer_harness import make_twin, run_copy, sqlite_file, url_of
 
 T = "CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)"
@@ -260,7 +260,8 @@ def test_a_database_that_is_not_there(database: ThrowawayDatabase, source: Path)
 
 
 def test_a_closed_port(source: Path) -> None:
-    error = failure(source, f"postgresql://u:s3cret@127.0.0.1:{free_port()}/db")
+    with closed_port() as port:
+        error = failure(source, f"postgresql://u:s3cret@127.0.0.1:{port}/db")
     assert (error.code, error.exit_code) == ("COPY-010", 69)
     assert "s3cret" not in str(error.as_dict())
     assert "Nothing was changed" in error.why

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import io
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -115,7 +116,7 @@ def upgrade(
         finally:
             manager.dispose()
     manager = manager_or_url
-    manager.wait()  # an absent server is found out about in seconds, not after wait_s
+    _wait_for_a_connection(manager, wait_s)
     before = manager.read(current_revision, name="revision")
     if before is not None and before not in _revisions():
         raise _newer(before)
@@ -148,6 +149,21 @@ def upgrade(
             return MigrationResult(before, done.revision, applied, adopted)
         if done.kind == "applied":
             applied.append(done.revision)
+
+
+def _wait_for_a_connection(manager: DatabaseManager, wait_s: float) -> None:
+    """Return when the database answers: an absent server is found out about in seconds, not after `wait_s`.
+
+    A server or a role without a free connection is not absent: others migrate at the same moment, and will leave. Once
+    there is a connection, the pool keeps it.
+    """
+    until = time.monotonic() + wait_s
+    while True:
+        try:
+            return manager.wait()
+        except DatabaseUnavailable as error:
+            if error.code != "DB-007" or time.monotonic() >= until:
+                raise
 
 
 def prepare(connection: Connection, *, lock_timeout_s: float = 3.0, statement_timeout_s: float = 300.0) -> None:

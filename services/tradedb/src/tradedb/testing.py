@@ -20,6 +20,7 @@ import ctypes
 import importlib.util
 import os
 import pwd
+import random
 import secrets
 import shutil
 import signal
@@ -37,7 +38,10 @@ from typing import Any
 import psycopg2
 from sqlalchemy import URL
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0  # of a machine that does much else
+STOP_TIMEOUT_S = 60.0
+# below what Linux (32768) and macOS (49152) hand to outgoing connections, which would take the port of a stopped server
+LOWEST_PORT, HIGHEST_PORT = 12000, 20000
 _PR_SET_PDEATHSIG = 1  # prctl(2): the signal that this process gets when its parent dies
 
 ROLE_PASSWORDS: Mapping[str, str] = {
@@ -51,11 +55,23 @@ ROLE_PASSWORDS: Mapping[str, str] = {
 
 
 def free_port() -> int:
-    """Return a TCP port on 127.0.0.1 that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a TCP port on 127.0.0.1 that nothing listens on now, and that no outgoing connection is given by chance.
+
+    Raises: RuntimeError, nearly every port of the range is taken.
+    """
+    for port in random.SystemRandom().sample(range(LOWEST_PORT, HIGHEST_PORT), 200):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError(f"none of 200 ports between {LOWEST_PORT} and {HIGHEST_PORT} is free")
+
+
+@contextlib.contextmanager
+def closed_port() -> Iterator[int]:
+    """Yield a TCP port on 127.0.0.1 that refuses connections, and that nobody else can begin to listen on meanwhile."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
 
 
 def postgres_bin() -> Path:
@@ -126,7 +142,7 @@ class PostgresServer:
             user=user,
             password=password if password is not None else self.password,
             sslmode="disable",
-            connect_timeout=5,
+            connect_timeout=20,
         )
         connection.autocommit = True
         return connection
@@ -170,7 +186,7 @@ class PostgresServer:
                 "--auth=scram-sha-256", f"--pwfile={password_file}", "--encoding=UTF8",
                 "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8",
             ],
-            cwd=self.folder, user=self._user, capture_output=True, text=True, timeout=60, check=False,
+            cwd=self.folder, user=self._user, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         if made.returncode:
             raise RuntimeError(f"initdb failed:\n{made.stdout}{made.stderr}")
@@ -218,7 +234,7 @@ class PostgresServer:
             return
         self._process.send_signal({"fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode])
         try:
-            self._process.wait(15)
+            self._process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self.kill()
 
@@ -226,7 +242,7 @@ class PostgresServer:
         """SIGKILL the postmaster and every child, as a lost machine would."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._running().pid, signal.SIGKILL)
-        self._running().wait(15)
+        self._running().wait(STOP_TIMEOUT_S)
         for pid in _children_in(self.data):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
