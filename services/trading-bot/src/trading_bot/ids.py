@@ -21,6 +21,11 @@ def intent_id(*, strategy: str, symbol: str, signal_time: datetime, leg: str, n:
     return _digest("intent", strategy, symbol, signal_time.astimezone(UTC).isoformat(), leg, str(n))
 
 
+def paper_order_id(intent: str) -> str:
+    """Return the paper venue's id of the order that an intent became."""
+    return f"paper-{_digest('order', intent)}"
+
+
 def paper_trade_id(intent: str, n: int = 0) -> str:
     """Return the paper venue's id of the ``n``-th fill of an intent."""
     return f"paper-{_digest('fill', intent, str(n))}"
