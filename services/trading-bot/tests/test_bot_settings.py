@@ -14,7 +14,8 @@ def test_every_setting_is_described_and_the_defaults_fit() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"bot_feed": "replay"}, "BOT_FEED=replay needs BOT_REPLAY_FILE"),
+        ({"bot_feed": "binance"}, "bot_feed"),
+        ({"bot_exchange_url": "http://user:password@mirror"}, "bot_exchange_url"),
         ({"bot_lease_renew_s": 12.5}, "must be less than BOT_LEASE_TTL_S"),
         ({"bot_symbol": "btc usdt"}, "bot_symbol"),
         ({"bot_initial_balance": "0"}, "bot_initial_balance"),

@@ -9,7 +9,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 from trading_bot.feeds import SIMULATED
-from trading_bot.feeds.simulated import SimulatedFeed
+from trading_bot.feeds.simulated import CATCH_UP_CANDLES, SimulatedFeed
 from trading_bot.settings import BotSettings
 from trading_bot.strategies.moving_average import MovingAverageCross
 
@@ -53,6 +53,20 @@ def test_the_newest_closed_candle_is_the_one_that_just_ended() -> None:
     for offset_s, closes in ((0, noon), (1.999, noon), (2, noon + timedelta(seconds=2))):
         index = feed.latest_closed(noon + timedelta(seconds=offset_s))
         assert feed.candle(index).close_time == closes
+
+
+def test_poll_gives_each_candle_once_also_those_that_closed_while_nobody_asked() -> None:
+    feed = SimulatedFeed(seed=7, symbol="BTCUSDT", interval_s=2)
+    noon = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
+    first = feed.poll(noon)
+    assert [candle.close_time for candle in first] == [noon]
+    assert feed.poll(noon + timedelta(seconds=1)) == []
+    later = feed.poll(noon + timedelta(seconds=9))
+    assert [candle.index for candle in later] == [first[0].index + n for n in (1, 2, 3, 4)]
+    assert feed.poll(noon) == []  # a clock that was put back
+    assert feed.history(5, noon + timedelta(seconds=9)) == first + later
+    # however long it was away, it does not drown in the past
+    assert len(feed.poll(noon + timedelta(days=365))) == CATCH_UP_CANDLES
 
 
 def test_the_defaults_trade_every_half_minute_and_win_and_lose() -> None:

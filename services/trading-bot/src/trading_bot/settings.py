@@ -25,10 +25,10 @@ class BotSettings(BaseSettings):
     )
     bot_seed: int = Field(default=7, description="seed of the simulated market: the same seed gives the same candles")
     bot_symbol: str = Field(default="BTCUSDT", pattern=r"^[A-Z0-9]{2,20}$", description="what is traded")
-    bot_replay_file: Path | None = Field(
-        default=None,
+    bot_replay_file: Path = Field(
+        default=Path("sample"),
         description="file of candles (.csv or .parquet) that BOT_FEED=replay plays, one row per BOT_CANDLE_INTERVAL_S, "
-        "over and over",
+        "over and over; sample is a synthetic one that ships",
     )
     bot_exchange: str = Field(
         default="kraken",
@@ -37,7 +37,7 @@ class BotSettings(BaseSettings):
     )
     bot_exchange_url: str | None = Field(
         default=None,
-        pattern=r"^https?://[^\s/]+/?$",
+        pattern=r"^https?://[^\s/@]+/?$",
         description="address that stands in for the exchange's own (scheme and host), for a mirror or a proxy",
     )
     bot_candle_interval_s: int = Field(default=2, ge=1, le=86_400, description="length of a candle in seconds")
@@ -109,8 +109,6 @@ class BotSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> BotSettings:
-        if self.bot_feed == "replay" and self.bot_replay_file is None:
-            raise ValueError("BOT_FEED=replay needs BOT_REPLAY_FILE")
         if self.bot_lease_renew_s + self.bot_lease_margin_s >= self.bot_lease_ttl_s:
             raise ValueError("BOT_LEASE_RENEW_S + BOT_LEASE_MARGIN_S must be less than BOT_LEASE_TTL_S")
         return self
