@@ -96,6 +96,38 @@ class BotSettings(BaseSettings):
     bot_slippage_rate: Decimal = Field(
         default=Decimal("0.0001"), ge=0, le=Decimal("0.1"), description="paper slippage as a share of the price"
     )
+    bot_partial_fills: bool = Field(
+        default=True,
+        description="whether the paper venue fills an order in up to three parts, the first at once and one more at each "
+        "later candle",
+    )
+    bot_state_dir: Path = Field(
+        default=Path("data/trading-bot"),
+        description="folder of what the bot must not forget while the database is away: its spool, and the paper venue's "
+        "file venue.db; in a container it must be a volume",
+    )
+    bot_venue_file: Path | None = Field(
+        default=None,
+        description="file of the paper venue, where it is not the one in BOT_STATE_DIR: bots with folders of their own "
+        "share a venue by it",
+    )
+    bot_spool_limit_bytes: int = Field(
+        default=64 * 1024 * 1024,
+        ge=64 * 1024,
+        le=16 * 1024 * 1024 * 1024,
+        description="how much may wait in the spool for the database; from three quarters of it on no position is opened. "
+        "What the database has taken is kept beside it, up to four times as much",
+    )
+    bot_spool_limit_age_s: float = Field(
+        default=900,
+        ge=1,
+        description="seconds that something may wait in the spool for the database before no position is opened any more",
+    )
+    bot_spool_keep_s: float = Field(
+        default=86_400,
+        ge=0,
+        description="seconds that the spool keeps a fact after the database has taken it, at least",
+    )
     bot_lease_ttl_s: float = Field(
         default=15, ge=2, le=300, description="seconds after which a silent leader may be replaced"
     )
