@@ -252,6 +252,9 @@ def _renew_ports(checkout: Checkout) -> None:
 def _print_services(found: StackStatus) -> None:
     rows = [[s.name, s.state if s.healthy else _unhealthy(s), s.url or "-"] for s in found.services]
     sys.stdout.write("\n" + table(["SERVICE", "STATE", "URL"], rows) + "\n")
+    for service in found.services:
+        if service.own:
+            sys.stdout.write(f"{service.name} is your own: {service.own}\n")
 
 
 def _unhealthy(service: ServiceStatus) -> str:

@@ -46,12 +46,14 @@ class ServiceStatus:
         url: where a browser finds it; None for what has no page.
         healthy: the service itself says that it is ready (``/readyz`` 200; for postgres: it answers a query), and it
             is watched.
+        own: what runs in the place of our program, if that is the owner's: a command, or a Compose file.
     """
 
     name: str
     state: str
     url: str | None
     healthy: bool
+    own: str | None = None
 
 
 @dataclass(frozen=True)

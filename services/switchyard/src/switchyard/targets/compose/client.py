@@ -91,12 +91,20 @@ class Compose:
         self.root = checkout.root
         self.project = values["COMPOSE_PROJECT_NAME"]
         self._env_file = checkout.env_file
+        # as Compose itself reads it from .env: paths with colons between them, seen from the checkout
+        self.files = [
+            checkout.root / name for name in (values.get("COMPOSE_FILE") or "docker-compose.yml").split(":") if name
+        ]
         template = env_file.Template.of(checkout.example_file)
         self._keys = {*template.required, *template.optional}
 
     def command(self, *args: str) -> list[str]:
         """Return the argument list of ``docker compose ARGS``. No secret stands in it."""
-        place = ["--project-directory", str(self.root), "--file", str(self.root / "docker-compose.yml")]
+        place = [
+            "--project-directory",
+            str(self.root),
+            *(word for file in self.files for word in ("--file", str(file))),
+        ]
         return [
             "docker",
             "compose",
@@ -109,6 +117,13 @@ class Compose:
             self.project,
             *args,
         ]
+
+    def own(self, service: str) -> str | None:
+        """Return the owner's Compose file that says something of `service`, or None: it is as in ours."""
+        for file in reversed(self.files[1:]):
+            if re.search(rf"^ +{service}: *(#.*)?$", file.read_text() if file.is_file() else "", re.MULTILINE):
+                return str(file)
+        return None
 
     def environment(self) -> dict[str, str]:
         """Return this process's environment without what would overrule .env: every shell starts the same stack."""

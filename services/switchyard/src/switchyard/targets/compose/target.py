@@ -95,7 +95,8 @@ class ComposeTarget:
             found = {}
         url = f"http://{LOOPBACK}:{values['DASHBOARD_PORT']}"
         services = tuple(
-            service_status(name, found.get(name), url if name == "dashboard" else None) for name in SERVICES
+            service_status(name, found.get(name), url if name == "dashboard" else None, compose.own(name))
+            for name in SERVICES
         )
         return StackStatus(self.name, services, self._database(compose, found.get("postgres")))
 
@@ -290,7 +291,7 @@ class ComposeTarget:
             time.sleep(POLL_S)
 
 
-def service_status(name: str, container: Container | None, url: str | None) -> ServiceStatus:
+def service_status(name: str, container: Container | None, url: str | None, own: str | None = None) -> ServiceStatus:
     """Return one line of the status from what the engine says."""
     if container is None or (container.state == "exited" and container.exit_code == 0) or container.state == "created":
         state = "stopped"
@@ -300,7 +301,7 @@ def service_status(name: str, container: Container | None, url: str | None) -> S
         state = "failed"
     else:
         state = container.state
-    return ServiceStatus(name, state, url, healthy=container is not None and container.ready)
+    return ServiceStatus(name, state, url, healthy=container is not None and container.ready, own=own)
 
 
 def _runs(container: Container | None) -> bool:

@@ -24,15 +24,17 @@ def main(service: str) -> None:
     target = EmbeddedTarget(checkout)
     values = target.values()
     variables = environment.service_environment(service, checkout, values, target.ports(values))
-    note = {"pid": os.getpid(), "fingerprint": environment.fingerprint(service, checkout, variables)}
-    write_json(target.note_file(service), note)
-    program = Path(sys.executable).parent / environment.COMMANDS[service][0]
-    account = accounts.for_services(program, Path(sys.executable).resolve(), Path(__file__).parent)
+    words = environment.command(service, values)
+    program = environment.program(service, words, variables)
+    digest = environment.fingerprint(service, checkout, variables, words)
+    write_json(target.note_file(service), {"pid": os.getpid(), "fingerprint": digest, "command": words})
+    needed = [path.parent for path in environment.own_files(words)]
+    account = accounts.for_services(program, Path(sys.executable).resolve(), Path(__file__).parent, *needed)
     if account is not None:  # only now: .env is readable by root alone
         os.setgroups([])
         os.setgid(account.gid)
         os.setuid(account.uid)
-    os.execve(program, environment.COMMANDS[service], variables)  # noqa: S606  # the same pid, so that signals arrive
+    os.execve(program, words, variables)  # noqa: S606  # the same pid, so that signals arrive
 
 
 if __name__ == "__main__":

@@ -7,9 +7,11 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tradedb.errors import EXIT_CONFIG, EXIT_UNREACHABLE, EXIT_USAGE, SwitchyardError
+from tradedb.redaction import redact
 
 from switchyard import env_file
 from switchyard import ports as port_book
@@ -20,7 +22,6 @@ from switchyard.targets.embedded.supervise import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from switchyard.checkout import Checkout
     from switchyard.output import Progress, Step
@@ -129,7 +130,8 @@ class EmbeddedTarget:
             if healthy and state == "starting":  # supervisor waits some seconds before it calls it running
                 state = "running"
             healthy = healthy and state != UNWATCHED
-            services.append(ServiceStatus(name, state, url, healthy=healthy))
+            own = environment.own_command(name, values)
+            services.append(ServiceStatus(name, state, url, healthy=healthy, own=redact(own) if own else None))
         return StackStatus(self.name, tuple(services), database)
 
     def logs(self, service: str | None, *, follow: bool) -> int:
@@ -403,7 +405,8 @@ class EmbeddedTarget:
         if not pid or note.get("pid") != pid:
             return False
         variables = environment.service_environment(name, self._checkout, values, ports)
-        return note["fingerprint"] != environment.fingerprint(name, self._checkout, variables)
+        words = environment.command(name, values)
+        return note["fingerprint"] != environment.fingerprint(name, self._checkout, variables, words)
 
     # ---- what an earlier supervisor lost (it was killed; its processes were not)
 
@@ -418,16 +421,18 @@ class EmbeddedTarget:
         """Return the pid of a service that runs although supervisor does not."""
         import psutil
 
-        pid = read_json(self.note_file(name)).get("pid")
+        note = read_json(self.note_file(name))
+        pid = note.get("pid")
         if not isinstance(pid, int) or self._supervisor.answers():
             return None
         try:
             process = psutil.Process(pid)
-            line = " ".join(process.cmdline())
+            line = {Path(word).name for word in process.cmdline()}
             ours = process.environ().get("SWITCHYARD_HOME") == str(self._checkout.home)
         except psutil.Error:
             return None
-        return pid if ours and " ".join(environment.COMMANDS[name]) in line else None
+        words = note.get("command", environment.COMMANDS[name])
+        return pid if ours and {Path(word).name for word in words} <= line else None
 
     def _end_lost(self, report: Progress, server: Server | None) -> None:
         """End what no supervisor watches any more, so that nothing runs twice."""
