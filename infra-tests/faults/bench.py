@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,11 +91,25 @@ class Bench:
     def wait_written(self, more: int, *names: str, timeout_s: float = 60) -> None:
         """Wait until so many more writes are acknowledged."""
         wanted = self.written(*names) + more
-        until(lambda: self.written(*names) >= wanted, timeout_s, f"{wanted} acknowledged writes", every_s=0.05)
+        self._until(lambda: self.written(*names) >= wanted, timeout_s, f"{wanted} acknowledged writes", names, 0.05)
 
     def wait_mark(self, name: str, mark: str, count: int = 1, timeout_s: float = 60) -> None:
         """Wait until a writer has made this mark so often."""
-        until(lambda: self.marks(name, mark) >= count, timeout_s, f"{name} says {mark!r}", every_s=0.005)
+        self._until(lambda: self.marks(name, mark) >= count, timeout_s, f"{name} says {mark!r}", (name,), 0.005)
+
+    def _until(
+        self, condition: Callable[[], bool], timeout_s: float, what: str, names: tuple[str, ...], every_s: float
+    ) -> None:
+        """Wait for something that writers do; when it does not come, say what they said."""
+        try:
+            until(condition, timeout_s, what, every_s)
+        except AssertionError as late:
+            said = (
+                f"{name}: {self.processes[name].log()[-1500:]}\n{self._files[name].end()}"
+                for name in names or tuple(self.processes)
+                if name in self.processes
+            )
+            raise AssertionError("\n".join([str(late), *said])) from None
 
     def kill(self, name: str) -> None:
         """SIGKILL a writer."""
@@ -205,6 +219,10 @@ class _Tail:
                 self._marks[line["mark"]] = self._marks.get(line["mark"], 0) + 1
             elif line["kind"] in WRITES and line["outcome"] == "ok":
                 self._written += 1
+
+    def end(self) -> str:
+        """The last lines."""
+        return "\n".join(self.path.read_text().splitlines()[-6:])
 
     def written(self) -> int:
         self._read()

@@ -67,6 +67,11 @@ def _no_deadline() -> None:
     Guard.expire = lambda _: None  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def _no_bound() -> None:
+    _no_deadline()
+    _setting("keepalives_idle_s", 600)()
+
+
 def _final(state: str) -> Callable[[], None]:
     def apply() -> None:
         from tradedb import retry
@@ -88,6 +93,16 @@ def _no_session_lock() -> None:
     ledger._lock_session = lambda *_: None  # pyright: ignore[reportPrivateUsage]
 
 
+def _unknown_is_failed() -> None:
+    """A connection lost in COMMIT is taken for one lost before it."""
+    from tradedb import manager, retry
+
+    def classify(error: BaseException, phase: retry.Phase) -> retry.Verdict:
+        return retry.classify(error, retry.Phase.WORK if phase is retry.Phase.COMMIT else phase)
+
+    manager.classify = classify
+
+
 MUTANTS: dict[str, Mutant] = {
     "no-on-conflict": Mutant("INSERT without ON CONFLICT DO NOTHING", "died|I1|I3|IntegrityError", _no_on_conflict),
     "no-epoch-test": Mutant("a write does not look at the lease row", "I5", _no_epoch_test),
@@ -98,6 +113,7 @@ MUTANTS: dict[str, Mutant] = {
         "unacknowledged data does not end a connection", "lasted", _setting("tcp_user_timeout_ms", 0)
     ),
     "no-deadline": Mutant("a call that is not answered is waited for", "I6", _no_deadline),
+    "no-bound": Mutant("neither keepalives nor a deadline end a call", "I6", _no_bound),
     "no-key": Mutant(
         "decisions and fills without a primary key",
         "I2",
@@ -109,10 +125,16 @@ MUTANTS: dict[str, Mutant] = {
             "ALTER TABLE order_intents DROP CONSTRAINT order_intents_pkey",
         ),
     ),
+    "unknown-is-failed": Mutant("a connection lost in COMMIT counts as a failure", "I3|I1|DB-010", _unknown_is_failed),
     "deadlock-is-final": Mutant("a deadlock's victim is not tried again", "DB-014", _final("40P01")),
     "serialization-is-final": Mutant("a serialization failure is not tried again", "DB-014", _final("40001")),
     "lock-timeout-is-final": Mutant("a lock timeout is not tried again", "DB-014", _final("55P03")),
     "lost-connection-is-final": Mutant("a lost connection is not tried again", "OperationalError", _lost_is_final),
+    "no-role-limit": Mutant(
+        "one role may take every connection",
+        "too many clients|remaining connection slots|DID NOT RAISE",
+        database=("ALTER ROLE trading_bot CONNECTION LIMIT -1",),
+    ),
     "no-session-lock": Mutant("two decisions about one account at once", "I2|I4", _no_session_lock),
 }
 

@@ -9,12 +9,17 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from targets.instance import CHECKOUT
 
 from faults.bench import Bench, Row
+from faults.inject.refusal import needs_root
 from faults.places import Place
+
+if TYPE_CHECKING:
+    from faults.places.network import NetworkPlace
 
 TIERS = ("quick", "full", "soak")
 REPORTS = CHECKOUT / ".switchyard" / "faults"
@@ -88,6 +93,16 @@ def loopback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     from faults.places.embedded import embedded_place
 
     with embedded_place(tmp_path_factory.mktemp("embedded")) as place:
+        yield place
+
+
+@pytest.fixture(scope="session")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NetworkPlace]:
+    """A durable server and two bots in network namespaces; refused where there can be none."""
+    from faults.places.network import network_place
+
+    needs_root("ip", "iptables", "tc")
+    with network_place(tmp_path_factory.mktemp("network")) as place:
         yield place
 
 

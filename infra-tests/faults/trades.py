@@ -57,17 +57,19 @@ class Trades(Writer):
         pending = self.call(
             "load", "pending", lambda: self.manager.read(lambda c: ledger.pending_intents(c, SIMULATED), name="pending")
         )
+        session_id = self.session_id
         for intent in pending:
-            if intent.session_id == self.session_id:
-                account, curve = self.load()
+            if intent.session_id == session_id:
+                account, curve = self.load(session_id)
                 self.carry_out(intent, account, curve)
-        self.account, self.curve = self.load()
+        self.account, self.curve = self.load(session_id)
+        self.session_id = session_id
 
-    def load(self) -> tuple[Account, Curve]:
+    def load(self, session_id: int) -> tuple[Account, Curve]:
         """Return the account and its curve."""
 
         def work(conn: Connection) -> tuple[Account, Curve]:
-            account = ledger.load_account(conn, self.session_id)
+            account = ledger.load_account(conn, session_id)
             return account, ledger.load_curve(conn, account)
 
         return self.call("load", "account", lambda: self.manager.read(work, name="account"))

@@ -57,6 +57,8 @@ class Config:
         retry: False tries a write once, so that its duration is that of one attempt.
         pause_s: between two operations.
         most: stop after so many writes.
+        first_n: added to the number of each decision: two writers of one account that never decide the same.
+        same_holder: a name for several writers that are one holder of the lease, as two threads of one bot would be.
         settings: of the pool, over the defaults.
         stop_itself: where the process stops itself (SIGSTOP) each time it passes: "intent" or "fill".
         gates: a folder. At a step whose name is a file there the writer waits until the file is gone.
@@ -75,6 +77,8 @@ class Config:
     retry: bool = True
     pause_s: float = 0.0
     most: int = 0
+    first_n: int = 0
+    same_holder: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     stop_itself: str = ""
     gates: str = ""
@@ -101,7 +105,7 @@ class Writer:
         lease_module.LEASE_NAME = config.lease or config.name  # pyright: ignore[reportAttributeAccessIssue]
         self.lease = Lease(
             self.manager,
-            holder=f"{config.name}/{os.getpid()}",
+            holder=config.same_holder or f"{config.name}/{os.getpid()}",
             ttl_s=config.ttl_s,
             renew_s=config.renew_s,
             margin_s=config.margin_s,
@@ -228,7 +232,7 @@ class Writer:
 
     def signal_time(self) -> datetime:
         """The moment of the next decision: the same after a restart, so that the decision has the same name."""
-        return FIRST_SIGNAL + timedelta(seconds=self.n)
+        return FIRST_SIGNAL + timedelta(seconds=self.config.first_n + self.n)
 
     def step(self) -> None:
         """Write once."""

@@ -293,6 +293,21 @@ def test_idempotent_work_is_repeated_after_an_unknown_commit(
     assert database.execute("SELECT count(*) FROM bot_lease") == [(1,)]
 
 
+def test_an_unknown_commit_stays_unknown_when_no_later_try_reaches_the_server(
+    through_proxy: DatabaseManager, proxy: TcpProxy, database: ThrowawayDatabase
+) -> None:
+    """F3, and then the server is gone: "nothing was changed" would be wrong."""
+
+    def work(connection: Connection) -> None:
+        event(connection)
+        proxy.on_commit = "lose reply and refuse"
+
+    with pytest.raises(OutcomeUnknown, match="was lost while COMMIT was under way"):
+        through_proxy.transaction(work, name="t", idempotent=True, deadline_s=3)
+    proxy.refusing = False
+    assert events(database) == 1
+
+
 def test_a_deferred_constraint_that_fails_in_commit_is_known(bot: DatabaseManager, database: ThrowawayDatabase) -> None:
     database.execute("CREATE TABLE deferred (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
     database.execute("GRANT INSERT ON deferred TO trading_bot")

@@ -150,7 +150,11 @@ class DatabaseManager:
         until = started + deadline_s
         last_start = until if retry_for_s is None else min(until, started + retry_for_s)
 
+        doubts: list[_AttemptError] = []  # tries that may have been carried out
+
         def may_retry(error: BaseException) -> bool:
+            if isinstance(error, _AttemptError) and isinstance(error.verdict, Unknown):
+                doubts.append(error)
             if not retry or not isinstance(error, _AttemptError):
                 return False
             return isinstance(error.verdict, Retry) or (idempotent and isinstance(error.verdict, Unknown))
@@ -176,7 +180,9 @@ class DatabaseManager:
         try:
             return retrying(self._attempt, work, until, read_only=read_only)
         except _AttemptError as failed:
-            raise self._explained(failed, name, time.monotonic() - started) from failed.error
+            # where one try may have been carried out, no later one that reached nobody says that nothing was changed
+            told = doubts[0] if doubts else failed
+            raise self._explained(told, name, time.monotonic() - started) from failed.error
 
     def read(
         self,

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from typing import Literal
 
-CommitFault = Literal["none", "swallow request", "lose reply", "silence reply"]
+CommitFault = Literal["none", "swallow request", "lose reply", "lose reply and refuse", "silence reply"]
 
 
 class TcpProxy:
@@ -16,12 +16,14 @@ class TcpProxy:
 
     ``silent``: bytes are read and acknowledged but no longer passed on, in both directions, as a frozen host does.
     ``on_commit``: what happens to the next COMMIT, once. "swallow request": it never reaches the server, and the
-    connection is cut. "lose reply": it is carried out, and the connection is cut before the client hears of it.
+    connection is cut. "lose reply": it is carried out, and the connection is cut before the client hears of it; "and
+    refuse": from then on, no new connection is taken until ``refusing`` is False again.
     "silence reply": it is carried out, and the client hears nothing at all.
     """
 
     def __init__(self, target_port: int) -> None:
         self.silent = False
+        self.refusing = False
         self.on_commit: CommitFault = "none"
         self.accepted = 0
         self._target = ("127.0.0.1", target_port)
@@ -49,6 +51,9 @@ class TcpProxy:
             while True:
                 client, _ = self._listener.accept()
                 self.accepted += 1
+                if self.refusing:
+                    _close(client)
+                    continue
                 server = socket.create_connection(self._target)
                 self._sockets += [client, server]
                 state = {"reply": "pass"}
@@ -69,7 +74,8 @@ class TcpProxy:
                     state["reply"] = fault
                 elif not to_server and state["reply"] == "silence reply":
                     continue
-                elif not to_server and state["reply"] == "lose reply":
+                elif not to_server and state["reply"].startswith("lose reply"):
+                    self.refusing = state["reply"].endswith("refuse")
                     break
                 sink.sendall(data)
         _close(source)
