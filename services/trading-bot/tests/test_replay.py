@@ -114,7 +114,7 @@ def test_a_file_that_cannot_be_understood_names_the_place(
     path = csv_file(tmp_path, row, header=header)
     with pytest.raises(SwitchyardError) as caught:
         ReplayFeed(path, symbol="BTCUSDT", interval_s=60)
-    assert (caught.value.code, caught.value.exit_code) == ("BOT-022", 78)
+    assert (caught.value.code, caught.value.exit_code) == ("BOT-026", 78)
     assert f"{path}: {said}" in caught.value.what
 
 
@@ -125,7 +125,7 @@ def test_files_that_are_not_there_or_empty_or_of_another_kind_are_named(tmp_path
     for name in ("none.csv", "none.parquet", "text.parquet", "bytes.csv", "empty.csv", "."):
         with pytest.raises(SwitchyardError) as caught:
             ReplayFeed(tmp_path / name, symbol="BTCUSDT", interval_s=60)
-        assert caught.value.code == "BOT-022", name
+        assert caught.value.code == "BOT-026", name
         assert str(tmp_path) in caught.value.what
     with pytest.raises(SwitchyardError, match="it has no rows"):
         ReplayFeed(csv_file(tmp_path), symbol="BTCUSDT", interval_s=60)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trading_bot.decisions import NOTHING, Order, Standing, judge, window
+from trading_bot.books import Account
+from trading_bot.decisions import NOTHING, Order, Standing, Verdict, as_intent, judge, window
 from trading_bot.feeds.candles import Candle
 from trading_bot.feeds.simulated import SimulatedFeed
+from trading_bot.orders import Side, VenueFill
 from trading_bot.risk import RiskLimits, check_entry, check_position, closed_by_risk, halted
 from trading_bot.settings import BotSettings
 from trading_bot.sizing import MIN_NOTIONAL, QUANTITY_STEP
@@ -111,25 +113,67 @@ class Says:
         return {}
 
 
+REASON = ("as told " + 200 * "x")[:100]
+
+
+def a_fill(side: Side, quantity: str, filled_at: datetime, *, price: str = "100", fee: str = "0") -> VenueFill:
+    return VenueFill(
+        venue="SIMULATED", venue_trade_id=f"{side}{filled_at}", intent_id="entry" if side == "BUY" else "exit",
+        symbol="BTCUSDT", side=side, price=Decimal(price), quantity=Decimal(quantity), fee=Decimal(fee),
+        fee_currency="USDT", filled_at=filled_at,
+    )  # fmt: skip
+
+
 def flat(**changes: Any) -> Standing:
-    return replace(Standing(balance=Decimal(1_000), day_start_balance=Decimal(1_000)), **changes)
+    account = Account(session_id=1, initial_balance=Decimal(1_000))
+    return replace(Standing(account=account, day_start_balance=Decimal(1_000)), **changes)
 
 
-def holding(**changes: Any) -> Standing:
-    return flat(quantity=Decimal(5), entry_price=Decimal(100), entered_at=a_candle().open_time, **changes)
+def holding(*, since: datetime | None = None, **changes: Any) -> Standing:
+    account, _ = flat().account.apply(a_fill("BUY", "5", since or a_candle().open_time))
+    return flat(account=account, **changes)
 
 
 def test_a_signal_becomes_an_order_of_the_right_size_and_its_reason_fits_the_row() -> None:
     strategy = Says("FLAT", "FLAT", "LONG", "FLAT")
     seen = [a_candle(n=n) for n in range(4)]
-    order = judge(strategy, LIMITS, seen[:3], flat()).order
-    assert order == Order("ENTRY", Decimal(5), ("as told " + 200 * "x")[:100])
+    assert judge(strategy, LIMITS, seen[:3], flat()) == Verdict(Order("ENTRY", Decimal(5), REASON))
     assert judge(strategy, LIMITS, seen[:3], holding()) == NOTHING
     assert judge(strategy, LIMITS, seen[:2], flat()) == NOTHING
     assert judge(strategy, LIMITS, seen, flat()) == NOTHING
-    sold = judge(strategy, LIMITS, seen, holding()).order
-    assert sold is not None
-    assert (sold.leg, sold.quantity) == ("EXIT", Decimal(5))
+    assert judge(strategy, LIMITS, seen, holding()) == Verdict(Order("EXIT", Decimal(5), REASON))
+
+
+def test_an_order_becomes_an_intent_that_names_what_it_closes() -> None:
+    candle, strategy = a_candle(n=3), Says()
+    bought = as_intent(
+        Order("ENTRY", Decimal(5), "r"), strategy=strategy, account=flat().account, candle=candle, venue="V"
+    )
+    sold = as_intent(
+        Order("EXIT", Decimal(5), "r"), strategy=strategy, account=holding().account, candle=candle, venue="V"
+    )
+    assert (bought.side, bought.entry_intent_id) == ("BUY", None)
+    assert (sold.side, sold.entry_intent_id) == ("SELL", "entry")
+    assert bought.intent_id != sold.intent_id
+    assert (sold.reference_price, sold.signal_time, sold.venue) == (candle.close, candle.close_time, "V")
+
+
+def test_while_an_order_is_being_filled_nothing_is_ordered_twice() -> None:
+    buys, sells = Says("LONG", "LONG", "LONG"), Says("FLAT", "FLAT", "FLAT")
+    seen = [a_candle(n=n) for n in range(3)]
+    assert judge(buys, LIMITS, seen, flat(resting="ENTRY")) == NOTHING
+    assert judge(buys, LIMITS, seen, holding(resting="ENTRY")) == NOTHING
+    assert judge(sells, LIMITS, seen, holding(resting="EXIT")) == NOTHING
+    # the market turned before the entry was filled: the rest is taken back, and what is held is sold
+    assert judge(sells, LIMITS, seen, flat(resting="ENTRY")) == Verdict(cancel=True)
+    assert judge(sells, LIMITS, seen, holding(resting="ENTRY")) == Verdict(
+        Order("EXIT", Decimal(5), REASON), cancel=True
+    )
+    crash = [*seen[:2], a_candle("50", n=2)]
+    stopped = judge(buys, LIMITS, crash, holding(resting="ENTRY"))
+    assert stopped.cancel
+    assert stopped.order is not None
+    assert closed_by_risk(stopped.order.reason)
 
 
 def test_the_strategy_is_not_asked_before_its_warm_up_but_the_stop_holds_from_the_first_candle() -> None:
@@ -143,7 +187,7 @@ def test_the_strategy_is_not_asked_before_its_warm_up_but_the_stop_holds_from_th
 
 def test_the_candle_in_which_it_was_bought_does_not_count_against_the_position() -> None:
     candle = a_candle("90", n=1)
-    within = replace(holding(), entered_at=candle.open_time + timedelta(seconds=1))
+    within = holding(since=candle.open_time + timedelta(seconds=1))
     assert judge(Says("LONG", "LONG"), LIMITS, [a_candle(), candle], within) == NOTHING
     assert judge(Says("LONG", "LONG"), LIMITS, [a_candle(), candle], holding()).order is not None
 
@@ -155,8 +199,9 @@ def test_risk_goes_before_strategy_and_its_exit_waits_for_a_fresh_signal() -> No
     assert stopped is not None
     assert stopped.reason.startswith("stop loss")
     after = flat(closed_by_risk=True)
-    verdict = judge(keeps_on, LIMITS, seen, after)
-    assert (verdict.order, verdict.refusal) == (None, "risk closed the last position: waiting for a fresh signal")
+    assert judge(keeps_on, LIMITS, seen, after) == Verdict(
+        refusal="risk closed the last position: waiting for a fresh signal"
+    )
     assert judge(keeps_on, LIMITS, seen, flat()).order is not None
     fresh = Says("LONG", "LONG", "FLAT", "LONG")
     assert judge(fresh, LIMITS, seen, after).order is not None
@@ -165,15 +210,15 @@ def test_risk_goes_before_strategy_and_its_exit_waits_for_a_fresh_signal() -> No
 
 
 def test_entries_halt_on_a_bad_day_exits_do_not() -> None:
-    bad_day = {"balance": Decimal(940)}
     buys, sells = Says("LONG", "LONG", "LONG"), Says("FLAT", "FLAT", "FLAT")
     seen = [a_candle(n=n) for n in range(3)]
-    refused = judge(buys, LIMITS, seen, flat(**bad_day))
-    assert refused.order is None
-    assert refused.refusal is not None
-    assert refused.refusal.startswith("daily loss limit 5%: 60.00 lost today")
+    poorer, _ = holding().account.apply(a_fill("SELL", "5", a_candle(n=1).close_time, price="90", fee="10"))
+    assert judge(buys, LIMITS, seen, flat(account=poorer)).refusal == (
+        "daily loss limit 5%: 60.00 lost today, 50.00 allowed; no entries until 00:00 UTC"
+    )
+    assert judge(buys, LIMITS, seen, flat(account=poorer, day_start_balance=Decimal(940))).order is not None
     assert judge(buys, LIMITS, seen, flat(halt="the spool is full")).refusal == "the spool is full"
-    assert judge(sells, LIMITS, seen, holding(**bad_day)).order is not None
+    assert judge(sells, LIMITS, seen, holding(day_start_balance=Decimal(2_000), halt="x")).order is not None
 
 
 def test_limits_come_from_the_settings() -> None:

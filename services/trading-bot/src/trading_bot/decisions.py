@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 
+from trading_bot.books import Account
 from trading_bot.feeds.candles import Candle
-from trading_bot.orders import Leg
+from trading_bot.ids import intent_id
+from trading_bot.orders import Intent, Leg
 from trading_bot.risk import RiskLimits, check_entry, check_position, halted
 from trading_bot.strategies import Strategy
 
@@ -17,19 +18,18 @@ _REASON_CHARACTERS = 100  # trades.exit_reason
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the account has and holds when a candle closes; amounts in quote currency.
+    """Where the account stands when a candle has closed.
 
-    ``entry_price`` (mean) and ``entered_at`` (the last fill of the entry) matter only while ``quantity`` is not 0.
+    ``day_start_balance`` is the balance at 00:00 UTC, or the first one of a session that began later.
     ``closed_by_risk``: the last position was closed by a stop loss or a take profit (``risk.closed_by_risk``).
+    ``resting`` is the leg of an order of which something is still to be filled.
     ``halt`` is a reason against entries that the caller knows of, beside the daily loss limit.
     """
 
-    balance: Decimal
+    account: Account
     day_start_balance: Decimal
-    quantity: Decimal = Decimal(0)
-    entry_price: Decimal = Decimal(0)
-    entered_at: datetime | None = None
     closed_by_risk: bool = False
+    resting: Leg | None = None
     halt: str | None = None
 
 
@@ -44,9 +44,14 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of a candle: an order, or none; ``refusal`` is why an entry that the strategy wanted was not made."""
+    """What came of a candle.
+
+    ``cancel``: take back what is left of the entry that is still resting, before the order is given; the order's
+    quantity is what was held when the candle closed. ``refusal`` is why an entry that the strategy wanted was not made.
+    """
 
     order: Order | None = None
+    cancel: bool = False
     refusal: str | None = None
 
 
@@ -69,29 +74,67 @@ def judge(strategy: Strategy, limits: RiskLimits, candles: Sequence[Candle], sta
         strategy: says what to hold.
         limits: say what may be lost.
         candles: oldest first, ``window(strategy)`` of them; with fewer than its warm-up the strategy is not asked.
-        standing: the account before this candle's order.
+        standing: the account with every fill that this candle brought.
     """
-    candle = candles[-1]
-    if standing.quantity > 0:
-        held_through = standing.entered_at is None or candle.open_time >= standing.entered_at
-        if held_through and (reason := check_position(limits, candle, entry_price=standing.entry_price)):
-            return Verdict(Order("EXIT", standing.quantity, reason[:_REASON_CHARACTERS]))
+    if standing.resting == "EXIT":
+        return NOTHING  # on its way out already
+    candle, held = candles[-1], standing.account.position
+    if held is not None and candle.open_time >= held.opened_at:
+        reason = check_position(limits, candle, entry_price=held.entry_price)
+        if reason is not None:
+            return _out(held.quantity, reason, standing)
     if len(candles) < strategy.warmup:
         return NOTHING
     decision = strategy.decide(candles)
-    if decision.target == "FLAT" and standing.quantity > 0:
-        return Verdict(Order("EXIT", standing.quantity, decision.reason[:_REASON_CHARACTERS]))
-    if decision.target == "LONG" and standing.quantity == 0:
-        halt = standing.halt or halted(
-            limits, day_pnl=standing.balance - standing.day_start_balance, day_start_balance=standing.day_start_balance
-        )
-        if halt is None and standing.closed_by_risk and not _fresh(strategy, candles):
-            halt = "risk closed the last position: waiting for a fresh signal"
-        entry = check_entry(limits, price=candle.close, balance=standing.balance, halt=halt)
-        if entry.refusal is not None:
-            return Verdict(refusal=entry.refusal)
-        return Verdict(Order("ENTRY", entry.quantity, decision.reason[:_REASON_CHARACTERS]))
-    return NOTHING
+    if decision.target == "FLAT":
+        if held is not None:
+            return _out(held.quantity, decision.reason, standing)
+        return Verdict(cancel=standing.resting == "ENTRY")
+    if held is not None or standing.resting == "ENTRY":
+        return NOTHING
+    halt = standing.halt or halted(
+        limits,
+        day_pnl=standing.account.balance - standing.day_start_balance,
+        day_start_balance=standing.day_start_balance,
+    )
+    if halt is None and standing.closed_by_risk and not _fresh(strategy, candles):
+        halt = "risk closed the last position: waiting for a fresh signal"
+    entry = check_entry(limits, price=candle.close, balance=standing.account.balance, halt=halt)
+    if entry.refusal is not None:
+        return Verdict(refusal=entry.refusal)
+    return Verdict(Order("ENTRY", entry.quantity, decision.reason[:_REASON_CHARACTERS]))
+
+
+def as_intent(order: Order, *, strategy: Strategy, account: Account, candle: Candle, venue: str) -> Intent:
+    """Return the intent of an order that ``candle`` led to: the same for whoever decides the same.
+
+    Args:
+        order: what ``judge`` said.
+        strategy: it was asked about this one.
+        account: and this account.
+        candle: the last one that was looked at.
+        venue: the name of the venue that shall carry it out.
+    """
+    held = account.position
+    return Intent(
+        intent_id=intent_id(strategy=strategy.name, symbol=candle.symbol, signal_time=candle.close_time, leg=order.leg),
+        session_id=account.session_id,
+        strategy_name=strategy.name,
+        venue=venue,
+        symbol=candle.symbol,
+        side="BUY" if order.leg == "ENTRY" else "SELL",
+        leg=order.leg,
+        quantity=order.quantity,
+        reference_price=candle.close,
+        signal_time=candle.close_time,
+        reason=order.reason,
+        entry_intent_id=held.intent_id if held is not None and order.leg == "EXIT" else None,
+    )
+
+
+def _out(quantity: Decimal, reason: str, standing: Standing) -> Verdict:
+    """Sell what is held, and buy no more of it."""
+    return Verdict(Order("EXIT", quantity, reason[:_REASON_CHARACTERS]), cancel=standing.resting == "ENTRY")
 
 
 def _fresh(strategy: Strategy, candles: Sequence[Candle]) -> bool:

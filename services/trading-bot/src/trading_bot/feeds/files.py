@@ -48,7 +48,7 @@ def candle_file(name: Path) -> Path:
 def read_rows(path: Path) -> Iterator[Row]:
     """Yield the rows of a file of candles, in its order.
 
-    Raises: SwitchyardError BOT-022, the file cannot be read or has no such columns; BOT-025, it is Parquet and pyarrow
+    Raises: SwitchyardError BOT-026, the file cannot be read or has no such columns; BOT-025, it is Parquet and pyarrow
     is not installed. Both name the place, and end with exit code 78.
     """
     if path.suffix.lower() in (".parquet", ".pq"):
@@ -59,7 +59,7 @@ def read_rows(path: Path) -> Iterator[Row]:
 def interval_of(path: Path) -> int:
     """Return the length of a file's candles in seconds: the smallest step between its first rows.
 
-    Raises: as ``read_rows``; BOT-022 also for a file of fewer than two rows.
+    Raises: as ``read_rows``; BOT-026 also for a file of fewer than two rows.
     """
     times = [row.open_time for row in islice(read_rows(path), _ROWS_FOR_INTERVAL)]
     steps = [step for a, b in pairwise(times) if (step := (b - a).total_seconds()) >= 1]
@@ -190,7 +190,7 @@ def _installer() -> str:
 
 def _unreadable(path: Path, what: str, why: str) -> SwitchyardError:
     return SwitchyardError(
-        "BOT-022",
+        "BOT-026",
         f"file of candles {path}: {what}",
         why=f"{why} Expected are CSV or Parquet with columns time, open, high, low, close and, where known, volume.",
         fix="correct the file, or name another with BOT_REPLAY_FILE (or --file); 'sample' is the one that ships",

@@ -9,7 +9,7 @@ from trading_bot.settings import BotSettings
 def open_feed(settings: BotSettings) -> Feed:
     """Return the feed of BOT_FEED. Nothing is sent over a network yet.
 
-    Raises: SwitchyardError BOT-021, BOT-022 or BOT-025, it cannot be what the settings say.
+    Raises: SwitchyardError BOT-021, BOT-026 or BOT-025, it cannot be what the settings say.
     """
     symbol, interval_s = settings.bot_symbol, settings.bot_candle_interval_s
     if settings.bot_feed == "replay":

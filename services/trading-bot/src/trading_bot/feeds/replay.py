@@ -27,7 +27,7 @@ class ReplayFeed:
         symbol: what the rows are called; a file does not say.
         interval_s: seconds from one row to the next, whatever it was in the file.
 
-    Raises: SwitchyardError BOT-022 or BOT-025, the file cannot be used.
+    Raises: SwitchyardError BOT-026 or BOT-025, the file cannot be used.
     """
 
     name = "replay"
@@ -42,7 +42,7 @@ class ReplayFeed:
         self._given: int | None = None
         if not self._rows:
             raise SwitchyardError(
-                "BOT-022",
+                "BOT-026",
                 f"file of candles {path}: it has no rows",
                 why="There is nothing to play. Nothing was started.",
                 fix="name another file with BOT_REPLAY_FILE; 'sample' is the one that ships",
