@@ -107,3 +107,17 @@ def test_the_command_in_a_process_of_its_own(bare_environment: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["database"]["url"] == f"sqlite:///{bare_environment}/data/trading_bot.db"
+
+
+def test_what_switchyard_handed_over_from_its_env_file_is_said_to_be_from_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In a container, or under the supervisor, all of it is in the environment."""
+    monkeypatch.setenv("SWITCHYARD_SETTINGS_FROM_ENV_FILE", "LOG_LEVEL,DATABASE_POOL_SIZE")
+    monkeypatch.setenv("LOG_LEVEL", "DEBUG")
+    monkeypatch.setenv("DATABASE_MAX_OVERFLOW", "2")
+    found = {line["name"]: line for line in json.loads(run("--json").stdout)["settings"]}
+    assert (found["LOG_LEVEL"]["source"], found["LOG_LEVEL"]["value"]) == (".env", "DEBUG")
+    assert found["LOG_LEVEL"]["where"].startswith("the .env of the checkout")
+    assert found["DATABASE_MAX_OVERFLOW"]["source"] == "environment"
+    assert found["DATABASE_POOL_SIZE"]["source"] == "default"

@@ -360,6 +360,33 @@ def test_a_schema_older_than_the_code_is_not_healthy(database: ThrowawayDatabase
     )
 
 
+def test_a_database_that_lost_the_note_of_its_revision(database: ThrowawayDatabase, make_manager: MakeManager) -> None:
+    """It is neither empty nor somebody else's; nothing is guessed, and the way out works."""
+    database.execute("DELETE FROM alembic_version")
+    with pytest.raises(SwitchyardError) as lost:
+        upgrade(database.url("migrator"))
+    assert (lost.value.code, lost.value.exit_code) == ("SCHEMA-009", 1)
+    assert "alembic_version, which says of which revision they are, is empty" in lost.value.what
+    health = make_manager(database.url("trading_bot")).health()
+    assert (health.ok, health.code, health.reason) == (False, "SCHEMA-009", lost.value.what)
+    assert manager_says(make_manager(database.url("dashboard"))) == "SCHEMA-009"
+    way_out = lost.value.fix.partition('psql -c "')[2].removesuffix('"')
+    database.execute(way_out)
+    assert upgrade(database.url("migrator")).applied == []
+    assert make_manager(database.url("trading_bot")).health().ok
+
+
+def manager_says(manager: DatabaseManager) -> str | None:
+    problem = revision_problem(manager.read(current_revision, name="revision"))
+    return problem.code if problem else None
+
+
+def test_an_empty_table_of_revisions_without_our_tables_is_an_empty_database(empty: ThrowawayDatabase) -> None:
+    """As `alembic current` leaves it."""
+    empty.execute("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
+    assert upgrade(empty.url_text()).after == head_revision()
+
+
 def test_an_empty_database_is_not_healthy(empty: ThrowawayDatabase, make_manager: MakeManager) -> None:
     health = make_manager(empty.url_text()).health()
     assert (health.ok, health.code, health.revision) == (False, "SCHEMA-001", None)

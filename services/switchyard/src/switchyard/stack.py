@@ -209,8 +209,12 @@ def prepare_database() -> None:
 
 def config_show(service: str, *, as_json: bool) -> int:
     """Run `tradedb config show` where `service` runs."""
+    checkout = Checkout.find()
+    target = current_target(checkout)
+    from_file = ",".join(sorted(key for key, value in env_file.read(checkout).items() if value))
     command = ["tradedb", "config", "show", "--service", service, *(["--json"] if as_json else [])]
-    return current_target(Checkout.find()).exec(service, command)
+    # inside, all that the service has is its environment, whoever put it there
+    return target.exec(service, ["env", f"SWITCHYARD_SETTINGS_FROM_ENV_FILE={from_file}", *command])
 
 
 def _checkout_with_stack() -> Checkout | None:

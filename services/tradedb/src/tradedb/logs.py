@@ -100,7 +100,7 @@ def configure_logging(
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)  # a dozen lines at every import
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # who migrates says himself what he did
     logging.captureWarnings(True)
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread

@@ -31,6 +31,7 @@ from tradedb.roles import OWNER, grant_tables
 
 MIGRATION_LOCK = 7_303_021_990  # pg_advisory_xact_lock's key in this database
 VERSION_TABLE = "alembic_version"
+LOST_REVISION = ""  # of a database that was migrated and no longer says how far
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,20 @@ def head_revision() -> str:
 
 
 def current_revision(connection: Connection) -> str | None:
-    """Return the revision of the database that the connection is to; None when it was never migrated."""
+    """Return the revision of the database that the connection is to.
+
+    None when it was never migrated; `LOST_REVISION` when it was, and the note of it is gone.
+    """
     if connection.dialect.name == "postgresql":
         there = connection.execute(text("SELECT to_regclass('alembic_version') IS NOT NULL")).scalar()
     else:
         there = connection.execute(text("SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'")).scalar()
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar() if there else None
+    if not there:
+        return None
+    noted = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    if noted is None and adopt.has_original_tables(connection):
+        return LOST_REVISION
+    return noted
 
 
 def revision_problem(revision: str | None) -> SwitchyardError | None:
@@ -71,6 +80,8 @@ def revision_problem(revision: str | None) -> SwitchyardError | None:
     head = head_revision()
     if revision == head:
         return None
+    if revision == LOST_REVISION:
+        return _lost_revision()
     if revision is not None and revision not in _revisions():
         return _newer(revision)
     found = "has no tables yet" if revision is None else f"is at revision {revision}"
@@ -119,7 +130,7 @@ def upgrade(
     _wait_for_a_connection(manager, wait_s)
     before = manager.read(current_revision, name="revision")
     if before is not None and before not in _revisions():
-        raise _newer(before)
+        raise _lost_revision() if before == LOST_REVISION else _newer(before)
     applied: list[str] = []
     adopted = False
     while True:
@@ -281,6 +292,19 @@ def _precision_differs(
     dialect = postgresql.dialect()
     found, wanted = inspected_type.compile(dialect), wanted_type.compile(dialect)
     return True if found != wanted and found.startswith("NUMERIC") and wanted.startswith("NUMERIC") else None
+
+
+def _lost_revision() -> SwitchyardError:
+    """Return the error for a database of ours that no longer says how far it was migrated."""
+    head = head_revision()
+    return SwitchyardError(
+        "SCHEMA-009",
+        "the tables are there, but alembic_version, which says of which revision they are, is empty",
+        why="somebody emptied it; migrating from the start would meet tables that are there. Nothing was changed.",
+        fix="restore it from a backup; if this code worked on it before: "
+        f"switchyard psql -c \"INSERT INTO alembic_version VALUES ('{head}')\"",  # noqa: S608  # for a person
+        exit_code=EXIT_FAILED,
+    )
 
 
 def _newer(revision: str) -> SwitchyardError:

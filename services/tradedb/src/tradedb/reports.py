@@ -100,9 +100,9 @@ def health(manager: DatabaseManager, deadline_s: float) -> Health:
 
 
 def _revision(connection: Connection) -> str | None:
-    """Return the schema's revision in one round trip; None when there is no table of revisions."""
+    """Return the schema's revision in one round trip; None when there is no table of revisions, "" when it is empty."""
     try:
-        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar() or ""
     except sa.DBAPIError as error:
         missing = getattr(error.orig, "pgcode", None) == "42P01"
         missing = missing or (isinstance(error.orig, sqlite3.Error) and "no such table" in str(error.orig))

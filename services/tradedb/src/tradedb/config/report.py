@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,13 @@ from pydantic_settings import BaseSettings
 
 from tradedb.config.classes import COMMON
 from tradedb.config.database import resolve_database_url
-from tradedb.config.load import is_secret, load_settings, provenance, variable_name
+from tradedb.config.load import Origin, is_secret, load_settings, provenance, variable_name
 from tradedb.config.settings import DatabaseSettings
 from tradedb.errors import SwitchyardError
 from tradedb.urls import redact_url
+
+# names that `switchyard` took from the checkout's .env and handed over in this process's environment, with commas
+FROM_ENV_FILE = "SWITCHYARD_SETTINGS_FROM_ENV_FILE"
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,15 @@ def config_report(services: dict[str, type[BaseSettings]], *, env_file: Path | N
 def _lines(settings: BaseSettings, read_by: str) -> list[SettingLine]:
     """Return a line for each setting of a class."""
     cls = type(settings)
+    handed_over = frozenset(os.environ.get(FROM_ENV_FILE, "").split(","))
+
+    def source(name: str, origin: Origin) -> tuple[str, str]:
+        if origin.source == "environment" and name in handed_over:
+            return ".env", "the .env of the checkout; switchyard handed it over"
+        return origin.source, origin.where
+
     secrets = {variable_name(cls, name): is_secret(info) for name, info in cls.model_fields.items()}
     return [
-        SettingLine(name, origin.value, origin.source, origin.where, secrets[name], read_by)
+        SettingLine(name, origin.value, *source(name, origin), secrets[name], read_by)
         for name, origin in provenance(settings).items()
     ]
