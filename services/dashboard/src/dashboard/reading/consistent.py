@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from tradedb import DatabaseManager
 
+from dashboard.reading.odd_times import read_odd_times
 from dashboard.reading.schema import SchemaState, schema_state
 
 T = TypeVar("T")
@@ -24,17 +25,29 @@ class _UnreadableError(Exception):
         self.schema = schema
 
 
-def bounded_read(manager: DatabaseManager, work: Callable[[Connection], T], *, name: str) -> T:
+def bounded_read(
+    manager: DatabaseManager, work: Callable[[Connection], T], *, name: str, once_within_s: float | None = None
+) -> T:
     """Return what ``work(connection)`` returns in a read-only transaction, bounded as a page needs it.
+
+    Args:
+        manager: the way to the database.
+        work: reads.
+        name: what it is called in errors and logs.
+        once_within_s: not bounded as a page, but by this; and never begun a second time, because it hands on rows.
 
     Raises: DatabaseUnavailable, as ``DatabaseManager.read``.
     """
+    if once_within_s is not None:
+        return manager.transaction(work, name=name, deadline_s=once_within_s, read_only=True, retry=False)
     return manager.transaction(
         work, name=name, deadline_s=DEADLINE_S, read_only=True, idempotent=True, retry_for_s=RETRY_FOR_S
     )
 
 
-def read_consistently(manager: DatabaseManager, work: Callable[[Connection], T], *, name: str) -> T | SchemaState:
+def read_consistently(
+    manager: DatabaseManager, work: Callable[[Connection], T], *, name: str, once_within_s: float | None = None
+) -> T | SchemaState:
     """Return what ``work(connection)`` returns, or the schema's state if that is why the pages cannot be read.
 
     All queries of ``work`` see one moment: never a closed position without its trade.
@@ -43,11 +56,13 @@ def read_consistently(manager: DatabaseManager, work: Callable[[Connection], T],
         manager: the way to the database.
         work: reads; gets a connection in a read-only transaction.
         name: what it is called in errors and logs.
+        once_within_s: as for ``bounded_read``.
 
     Raises: DatabaseUnavailable, as ``DatabaseManager.read``.
     """
 
     def run(conn: Connection) -> T | SchemaState:
+        read_odd_times(conn)
         if conn.dialect.name == "postgresql":  # SQLite's BEGIN sees one moment anyway
             conn.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
         schema = schema_state(conn)
@@ -61,7 +76,7 @@ def read_consistently(manager: DatabaseManager, work: Callable[[Connection], T],
             raise
 
     try:
-        return bounded_read(manager, run, name=name)
+        return bounded_read(manager, run, name=name, once_within_s=once_within_s)
     except _UnreadableError as error:
         return error.schema
 

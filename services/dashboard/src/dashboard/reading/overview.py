@@ -26,7 +26,7 @@ from sqlalchemy.sql.selectable import Select, Subquery
 from tradedb.models import AccountHistory, BotLease, OrderIntent, Position, Trade, TradingSession
 
 from dashboard.reading.schema import SchemaState, schema_state
-from dashboard.reading.trades import TradeRow, after_fees, trade_rows
+from dashboard.reading.trades import TradeRow, after_fees, newest_trades
 
 CHART_POINTS = 240
 MAX_SESSIONS = 200
@@ -198,7 +198,7 @@ def read_overview(conn: Connection, session_id: int | None = None, chart_range: 
         open_positions=_open_positions(conn),
         open_count=statuses.get("OPEN", 0),
         position_statuses=statuses,
-        trades=trade_rows(conn, where=Trade.session_id == session.id if session else None, limit=LATEST_TRADES),
+        trades=newest_trades(conn, session.id if session else None, LATEST_TRADES),
         last_record_age_s=_last_record_age_s(conn, session, now),
     )
 

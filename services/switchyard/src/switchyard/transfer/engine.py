@@ -203,6 +203,7 @@ def _transfer(job: _Job, connection: Connection, source: SourceDatabase, plan: P
             size_bytes=source.path.stat().st_size,
             started_at=job.started_at,
             tables=verified,
+            next_keys=following,
         )
         cursor.execute("SELECT pg_current_xact_id()::text")
         [(transaction,)] = cursor.fetchall()

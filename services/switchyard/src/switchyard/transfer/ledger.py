@@ -22,9 +22,12 @@ CREATE TABLE IF NOT EXISTS switchyard.copy_run (
     started_at       timestamptz NOT NULL,
     finished_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     row_count        bigint NOT NULL,
-    tables           json NOT NULL
+    tables           json NOT NULL,
+    next_keys        json
 )
 """
+# a ledger of before it was kept: which numbers came with a run, and which were given here afterwards
+_KEEP_KEYS = "ALTER TABLE switchyard.copy_run ADD COLUMN IF NOT EXISTS next_keys json"
 
 
 @dataclass(frozen=True)
@@ -69,18 +72,35 @@ def record(
     size_bytes: int,
     started_at: datetime,
     tables: Mapping[str, int],
+    next_keys: Mapping[str, int],
 ) -> datetime:
-    """Write the run's row (the schema and table too, if need be) and return its time. Commits with the rest."""
+    """Write the run's row (the schema and table too, if need be) and return its time. Commits with the rest.
+
+    Args:
+        cursor: of the transaction that copies.
+        run_id: a UUID.
+        label: what the source was called.
+        name: the file's name.
+        digest: of its content.
+        size_bytes: of the file.
+        started_at: when the run began.
+        tables: rows by table.
+        next_keys: the number that each key column ("trades.id") goes on with: rows of the copy have lesser ones.
+    """
     cursor.execute("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'switchyard')")
     if not cursor.fetchall()[0][0]:  # IF NOT EXISTS would ask for CREATE on the database also when it exists
         cursor.execute("CREATE SCHEMA switchyard")
     cursor.execute(_CREATE)
+    cursor.execute(_KEEP_KEYS)
     cursor.execute(
         "INSERT INTO switchyard.copy_run "
-        "(run_id, source_label, source_name, source_digest, source_bytes, started_at, row_count, tables) "
-        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s) RETURNING finished_at",
-        (run_id, label, name, digest, size_bytes, started_at, sum(tables.values()), json.dumps(dict(tables))),
-    )
+        "(run_id, source_label, source_name, source_digest, source_bytes, started_at, row_count, tables, next_keys) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING finished_at",
+        (
+            run_id, label, name, digest, size_bytes, started_at, sum(tables.values()), json.dumps(dict(tables)),
+            json.dumps(dict(next_keys)),
+        ),
+    )  # fmt: skip
     [(finished_at,)] = cursor.fetchall()
     return finished_at
 
