@@ -28,6 +28,7 @@ from dashboard.settings import (
 )
 from dashboard.web.api.service import Api
 from dashboard.web.events import Events
+from dashboard.web.export import Export
 from dashboard.web.gate import API, Gate
 from dashboard.web.hosts import Hosts
 from dashboard.web.limits import LoginLimit
@@ -107,6 +108,8 @@ def create_app(
             return problem(status, title, sentence)
         return render.message(request, status, title, sentence)
 
+    export = Export(manager, refuse)
+
     async def on_http_error(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         answer = refuse(request, status, TITLES.get(status, "Refused"), SENTENCES.get(status, "That did not work."))
@@ -123,9 +126,10 @@ def create_app(
             Route("/logout", login.sign_out, methods=["POST"]),
             Route("/", pages.overview),
             Route("/trades", pages.trades),
+            Route("/trades.csv", export.trades),
             Route("/events", events.show),
             Route("/database", pages.database),
-            *Api(pages).routes(),
+            *Api(pages, export).routes(),
             Mount("/static", _Assets(directory=STATIC)),
         ],
         middleware=[

@@ -147,6 +147,13 @@ def machine_instant(moment: datetime) -> str:
     return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat()}Z"
 
 
+def recorded(moment: datetime, *, in_utc: bool) -> str:
+    """Return a row's time for programs: with Z where its zone is known, as it was written where it is not."""
+    if moment.tzinfo is not None:
+        return machine_instant(moment)
+    return machine_instant(moment.replace(tzinfo=UTC)) if in_utc else moment.isoformat()
+
+
 def quote_currency(symbol: str | None) -> str | None:
     """Return the currency that prices of a symbol are in, or None where its name does not say."""
     if not symbol:

@@ -7,10 +7,11 @@ from typing import Any, Self
 
 from pydantic import Field
 
+from dashboard import formats
 from dashboard.reading.events import EventPage, EventQuery, EventRow, read_events
 from dashboard.reading.snapshots import Answer
 from dashboard.web.api.answers import Age, Listed
-from dashboard.web.api.values import From, Model, Parameters, RecordedTime, Text, To, recorded
+from dashboard.web.api.values import From, Model, Parameters, RecordedTime, Text, To
 from dashboard.web.pages import Pages
 
 
@@ -63,7 +64,7 @@ class Event(Model):
     @classmethod
     def of_row(cls, row: EventRow) -> Self:
         """Return the event of a row."""
-        return cls.of(row, time=recorded(row.timestamp, in_utc=row.ours), times_in_utc=row.ours)
+        return cls.of(row, time=formats.recorded(row.timestamp, in_utc=row.ours), times_in_utc=row.ours)
 
 
 class Events(Listed):

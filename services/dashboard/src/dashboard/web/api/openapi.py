@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from dashboard.web.export import LIMIT_ROWS
 from dashboard.web.problems import CODES, Problem
 
 if TYPE_CHECKING:
     from dashboard.web.api.service import Operation
+    from dashboard.web.api.values import Parameters
 
 REFERENCE = "#/components/schemas/{model}"
 PROBLEMS = {
     400: "A parameter or a cursor is wrong; `parameter` says which.",
+    413: "More rows than a file may have.",
     401: "Neither a session nor the right token.",
     403: "Over plain http, across a network.",
     404: "No row with this id.",
@@ -32,12 +35,14 @@ ABOUT = (
 )
 
 
-def document(operations: Sequence[Operation], prefix: str) -> str:
+def document(operations: Sequence[Operation], prefix: str, csv_path: str, csv_filter: type[Parameters]) -> str:
     """Return the document, as JSON.
 
     Args:
         operations: what the API answers.
         prefix: of their paths.
+        csv_path: where the file of trades is.
+        csv_filter: its parameters.
     """
     answers: list[type[BaseModel]] = [*(operation.answer for operation in operations), Problem]
     _, schemas = models_json_schema([(answer, "serialization") for answer in answers], ref_template=REFERENCE)
@@ -52,7 +57,10 @@ def document(operations: Sequence[Operation], prefix: str) -> str:
             "servers": [{"url": "/"}],
             "security": [{"session": []}, {"token": []}],
             "paths": {f"{prefix}{operation.path}": {"get": _get(operation)} for operation in operations}
-            | {f"{prefix}/openapi.json": {"get": _itself()}},
+            | {
+                f"{prefix}{csv_path}": {"get": _file(csv_filter)},
+                f"{prefix}/openapi.json": {"get": _itself()},
+            },
             "components": {
                 "schemas": schemas["$defs"],
                 "responses": {
@@ -78,7 +86,7 @@ def _get(operation: Operation) -> dict[str, Any]:
     return {
         "operationId": operation.name,
         "summary": operation.summary,
-        "parameters": _parameters(operation),
+        "parameters": _parameters(operation.parameters, operation.path),
         "responses": {
             "200": {
                 "description": operation.summary,
@@ -87,7 +95,22 @@ def _get(operation: Operation) -> dict[str, Any]:
                 },
             }
         }
-        | {str(status): {"$ref": f"#/components/responses/{status}"} for status in PROBLEMS},
+        | {str(status): {"$ref": f"#/components/responses/{status}"} for status in PROBLEMS if status != 413},
+    }
+
+
+def _file(csv_filter: type[Parameters]) -> dict[str, Any]:
+    return {
+        "operationId": "trades_csv",
+        "summary": f"All trades of the filter as a CSV file, at most {LIMIT_ROWS:,} rows, all of one moment",
+        "parameters": _parameters(csv_filter),
+        "responses": {
+            "200": {
+                "description": "The file. A broken-off answer is an error: the file is not whole then.",
+                "content": {"text/csv": {"schema": {"type": "string"}}},
+            }
+        }
+        | {str(status): {"$ref": f"#/components/responses/{status}"} for status in PROBLEMS if status != 404},
     }
 
 
@@ -102,8 +125,8 @@ def _itself() -> dict[str, Any]:
     }
 
 
-def _parameters(operation: Operation) -> list[dict[str, Any]]:
-    schema = operation.parameters.model_json_schema(by_alias=True)
+def _parameters(parameters: type[Parameters], path: str = "") -> list[dict[str, Any]]:
+    schema = parameters.model_json_schema(by_alias=True)
     required = set(schema.get("required", ()))
     listed = []
     for name, given in schema.get("properties", {}).items():
@@ -114,7 +137,7 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
         listed.append(
             {
                 "name": name,
-                "in": "path" if f"{{{name}}}" in operation.path else "query",
+                "in": "path" if f"{{{name}}}" in path else "query",
                 "required": name in required,
                 "description": given.get("description", ""),
                 "schema": kind,

@@ -13,15 +13,17 @@ from starlette.routing import Route
 
 from dashboard.reading.schema import SchemaState
 from dashboard.reading.snapshots import Answer
-from dashboard.web.api import events
+from dashboard.web.api import events, trades
 from dashboard.web.api.answers import Told
 from dashboard.web.api.openapi import document
 from dashboard.web.api.values import Parameters
+from dashboard.web.export import Export
 from dashboard.web.freshness import freshness
 from dashboard.web.pages import Pages
 from dashboard.web.problems import problem
 
 PREFIX = "/api/v1"
+CSV = "/trades.csv"
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,9 @@ class Operation:
 
 OPERATIONS: Sequence[Operation] = (
     Operation(
+        "/trades", "trades", "Closed trades", trades.TradeParameters, trades.Trades, trades.ask, trades.shape
+    ),
+    Operation(
         "/events", "events", "What happened, newest first", events.EventParameters, events.Events, events.ask,
         events.shape,
     ),
@@ -53,31 +58,35 @@ class Api:
 
     Args:
         pages: asks the database, or remembers what it said last.
+        export: writes files.
     """
 
-    def __init__(self, pages: Pages) -> None:
+    def __init__(self, pages: Pages, export: Export) -> None:
         self._pages = pages
-        self._document = document(OPERATIONS, PREFIX)
+        self._export = export
+        self._document = document(OPERATIONS, PREFIX, CSV, trades.TradeFilter)
 
     def routes(self) -> list[Route]:
         """Return the routes of all operations, and of their description."""
         routes = [Route(f"{PREFIX}{operation.path}", self._endpoint(operation)) for operation in OPERATIONS]
-        return [*routes, Route(f"{PREFIX}/openapi.json", self._describe)]
+        return [
+            *routes,
+            Route(f"{PREFIX}{CSV}", self._trades_csv),
+            Route(f"{PREFIX}/openapi.json", self._describe),
+        ]
+
+    async def _trades_csv(self, request: Request) -> Response:
+        checked = _checked(trades.TradeFilter, request)
+        return checked if isinstance(checked, Response) else await self._export.trades(request)
 
     async def _describe(self, _request: Request) -> Response:
         return Response(self._document, media_type="application/json")
 
     def _endpoint(self, operation: Operation) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
-            given = request.query_params.multi_items()
-            twice = next((name for i, (name, _) in enumerate(given) if name in dict(given[:i])), None)
-            if twice is not None:
-                return _bad(twice, "it is given twice")
-            try:
-                parameters = operation.parameters.model_validate({**dict(given), **request.path_params})
-            except ValidationError as error:
-                first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-                return _bad(str(first["loc"][0]), first["msg"])
+            parameters = _checked(operation.parameters, request)
+            if isinstance(parameters, Response):
+                return parameters
             try:
                 answer = await operation.ask(self._pages, parameters)
             except ValueError:
@@ -93,6 +102,19 @@ class Api:
             return problem(503, "The database does not answer", freshness(answer).reason)
         told = operation.shape(answer, answer.value)
         return Response(told.model_dump_json(), media_type="application/json")
+
+
+def _checked(parameters: type[Parameters], request: Request) -> Parameters | Response:
+    """Return the parameters, or the refusal that names the first wrong one."""
+    given = request.query_params.multi_items()
+    twice = next((name for i, (name, _) in enumerate(given) if name in dict(given[:i])), None)
+    if twice is not None:
+        return _bad(twice, "it is given twice")
+    try:
+        return parameters.model_validate({**dict(given), **request.path_params})
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        return _bad(str(first["loc"][0]), first["msg"])
 
 
 def _bad(name: str, why: str) -> Response:

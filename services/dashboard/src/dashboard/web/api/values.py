@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Self
 
@@ -23,10 +23,6 @@ class Model(BaseModel):
         return cls(**{name: getattr(row, name) for name in cls.model_fields if name not in more}, **more)
 
 
-def _iso(when: datetime) -> str:
-    return formats.machine_instant(when)
-
-
 Money = Annotated[
     Decimal,
     PlainSerializer(formats.exact, return_type=str, when_used="json"),
@@ -40,7 +36,7 @@ Money = Annotated[
 ]
 Instant = Annotated[
     datetime,
-    PlainSerializer(_iso, return_type=str, when_used="json"),
+    PlainSerializer(formats.machine_instant, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "format": "date-time", "description": "A time with its offset, in UTC."}),
 ]
 RecordedTime = Annotated[
@@ -48,19 +44,14 @@ RecordedTime = Annotated[
     WithJsonSchema(
         {
             "type": "string",
-            "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z?$",
+            "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z?$"
+            r"|^-?infinity$|^[0-9]{4,6}-[0-9 :.-]+( BC)?$",
             "description": "A time in UTC, with Z; or, where `times_in_utc` is false, the wall clock of whoever wrote "
-            "a copied history, who did not record its zone: then without an offset, because none is known.",
+            "a copied history, who did not record its zone: then without an offset, because none is known. Times "
+            "beyond the years 1 to 9999 are as Postgres writes them.",
         }
     ),
 ]
-
-
-def recorded(when: datetime, *, in_utc: bool) -> str:
-    """Return a time of a row, with Z where its zone is known."""
-    if when.tzinfo is not None:
-        return formats.machine_instant(when)
-    return formats.machine_instant(when.replace(tzinfo=UTC)) if in_utc else when.isoformat()
 
 
 class Parameters(BaseModel):
