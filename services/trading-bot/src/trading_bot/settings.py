@@ -98,13 +98,13 @@ class BotSettings(BaseSettings):
     )
     bot_partial_fills: bool = Field(
         default=True,
-        description="whether the paper venue fills an order in up to three parts, the first at once and one more at each "
-        "later candle",
+        description="whether the paper venue fills an order in up to three parts, the first at once and one more at "
+        "each later candle",
     )
     bot_state_dir: Path = Field(
         default=Path("data/trading-bot"),
-        description="folder of what the bot must not forget while the database is away: its spool, and the paper venue's "
-        "file venue.db; in a container it must be a volume",
+        description="folder of what the bot must not forget while the database is away: its spool, and the paper "
+        "venue's file venue.db; in a container it must be a volume",
     )
     bot_venue_file: Path | None = Field(
         default=None,
@@ -115,13 +115,13 @@ class BotSettings(BaseSettings):
         default=64 * 1024 * 1024,
         ge=64 * 1024,
         le=16 * 1024 * 1024 * 1024,
-        description="how much may wait in the spool for the database; from three quarters of it on no position is opened. "
-        "What the database has taken is kept beside it, up to four times as much",
+        description="how much may wait in the spool for the database; from three quarters of it on no position is "
+        "opened. What the database has taken is kept beside it, up to four times as much",
     )
     bot_spool_limit_age_s: float = Field(
         default=900,
         ge=1,
-        description="seconds that something may wait in the spool for the database before no position is opened any more",
+        description="seconds that something may wait in the spool for the database before no position is opened",
     )
     bot_spool_keep_s: float = Field(
         default=86_400,

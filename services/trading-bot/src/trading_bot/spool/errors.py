@@ -19,10 +19,11 @@ class SpoolFull(SwitchyardError):
 class SpoolCorrupt(SwitchyardError):
     """Something in the folder is not what was written there.
 
-    ``file`` and ``offset`` (bytes from its beginning; None: the file as a whole) say where.
+    ``file`` and ``offset`` (bytes from its beginning; None: the file as a whole) say where, ``finding`` what is there.
     """
 
-    def __init__(self, code: str, what: str, *, file: Path, offset: int | None, **rest: Any) -> None:
+    def __init__(self, code: str, what: str, *, file: Path, offset: int | None, finding: str, **rest: Any) -> None:
         super().__init__(code, what, **rest)
         self.file = file
         self.offset = offset
+        self.finding = finding

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +19,8 @@ FOLDER_MODE = 0o700
 FILE_MODE = 0o600
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LOCK = "lock"
+_LOCKED = (errno.EAGAIN, errno.EACCES)
+_LOOK_S = 0.2
 
 
 def make_folder(folder: Path) -> None:
@@ -46,11 +49,11 @@ def lock(folder: Path) -> int:
     except OSError as error:
         raise unusable(folder, error.strerror or str(error)) from error
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _flock(fd)
     except OSError as error:
         holder = _holder(fd)
         os.close(fd)
-        if error.errno not in (errno.EAGAIN, errno.EACCES):
+        if error.errno not in _LOCKED:
             raise unusable(folder, error.strerror or str(error)) from error
         raise SpoolBusy(
             "BOT-031",
@@ -62,6 +65,20 @@ def lock(folder: Path) -> int:
         os.ftruncate(fd, 0)
         os.pwrite(fd, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
     return fd
+
+
+def _flock(fd: int) -> None:
+    """Lock, or raise; somebody who only looks whether there is a lock (``holder_of``) is waited for."""
+    end = time.monotonic() + _LOOK_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _LOCKED or time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def holder_of(folder: Path) -> str | None:

@@ -122,6 +122,7 @@ class Spool:
         self._unwritten: dict[str, set[int]] = {}  # acknowledgements that the disk had no room for, by identity
         self._next = 1
         self._refused: str | None = None  # why the disk took the last record not
+        self._refused_bytes = 0  # of that record
         self._probe_at = 0.0  # when to ask it again
         self._rest = False  # there may be something after the last record
         self._readers = 0
@@ -197,7 +198,7 @@ class Spool:
             self._unwritten.clear()
             self._waiting_bytes = 0
             self._next = 1
-            self._refused = None
+            self._refused, self._refused_bytes = None, 0
             self._rest = False
 
     # --- writing ------------------------------------------------------------------------------------------------------
@@ -278,10 +279,11 @@ class Spool:
                 self._begin_segment()
             self._put(data)
         except OSError as error:
-            self._refused = error.strerror or str(error)
+            self._refused, self._refused_bytes = error.strerror or str(error), len(data)
             self._probe_at = self._monotonic() + PROBE_DISK_S
             raise self._disk_refuses(error) from error
-        self._refused = None
+        if len(data) >= self._refused_bytes:  # the last few bytes of a disk take an acknowledgement, and not a fill
+            self._refused, self._refused_bytes = None, 0
         self._next += 1
 
     def _put(self, data: bytes) -> None:
@@ -442,10 +444,10 @@ class Spool:
         try:
             if not self._segments:
                 self._begin_segment()
-            self._put(bytes(_PROBE_BYTES))  # zeros: a crash leaves a torn record
+            self._put(bytes(max(_PROBE_BYTES, self._refused_bytes)))  # zeros: a crash leaves a torn record
             self._rest = True
             self._cut_rest()
         except OSError as error:
             self._refused = error.strerror or str(error)
         else:
-            self._refused = None
+            self._refused, self._refused_bytes = None, 0

@@ -161,15 +161,16 @@ def _ranges(numbers: Iterable[int]) -> list[list[int]]:
     return ranges
 
 
-def _corrupt(path: Path, offset: int | None, why: str) -> SpoolCorrupt:
+def _corrupt(path: Path, offset: int | None, finding: str) -> SpoolCorrupt:
     where = str(path) if offset is None else f"{path} at byte {offset}"
     return SpoolCorrupt(
         "BOT-030",
-        f"the spool is damaged: {where}: {why}",
+        f"the spool is damaged: {where}: {finding}",
         why="It is not the torn end that a crash leaves, so nothing is guessed: the bot takes no decision. "
         "Nothing was changed.",
         fix=f"see what can be read with `trading-bot spool verify`, then put the folder {path.parent} aside under "
         "another name and start the bot: it asks the database and the venue for the rest",
         file=path,
         offset=offset,
+        finding=finding,
     )
