@@ -121,6 +121,18 @@ class Bench:
         self._record.mark("terminated", who=name)
         return self.processes.pop(name).terminate(timeout_s)
 
+    def expects_death(self, name: str) -> None:
+        """Note that a writer is about to be ended from outside."""
+        self._record.mark("killed", who=name)
+
+    def asked_to_end(self, name: str) -> None:
+        """Note that a writer is about to get SIGTERM."""
+        self._record.mark("terminated", who=name)
+
+    def last(self, name: str, mark: str) -> dict[str, Any]:
+        """What a writer said with its last mark of that name; {} when there is none."""
+        return self._files[name].last(mark)
+
     def paused(self, name: str) -> None:
         """Note that a writer was stopped from outside, or by itself: its calls last as long as that."""
         self._record.mark("paused", who=name)
@@ -204,6 +216,7 @@ class _Tail:
         self._at = 0
         self._written = 0
         self._marks: dict[str, int] = {}
+        self._last: dict[str, dict[str, Any]] = {}
 
     def _read(self) -> None:
         with self.path.open("rb") as file:
@@ -217,6 +230,7 @@ class _Tail:
             line = json.loads(text)
             if "mark" in line:
                 self._marks[line["mark"]] = self._marks.get(line["mark"], 0) + 1
+                self._last[line["mark"]] = line["body"]
             elif line["kind"] in WRITES and line["outcome"] == "ok":
                 self._written += 1
 
@@ -227,6 +241,10 @@ class _Tail:
     def written(self) -> int:
         self._read()
         return self._written
+
+    def last(self, name: str) -> dict[str, Any]:
+        self._read()
+        return self._last.get(name, {})
 
     def marks(self, name: str) -> int:
         self._read()

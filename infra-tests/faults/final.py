@@ -40,8 +40,11 @@ class Final:
 _OURS = "session_id IN (SELECT DISTINCT session_id FROM order_intents)"
 _QUERIES = {
     "intents": "SELECT * FROM order_intents ORDER BY created_at, intent_id",
-    "fills": "SELECT f.*, i.session_id, i.leg FROM fills f JOIN order_intents i USING (intent_id)"
-    " ORDER BY f.recorded_at, f.venue_sequence, f.filled_at",
+    # the order is that of the ledger's numbers, where there are any: a clock may step back
+    "fills": "SELECT f.*, i.session_id, i.leg FROM fills f JOIN order_intents i USING (intent_id) LEFT JOIN"
+    " (SELECT session_id, venue, venue_trade_id, min(entry_id) AS entry FROM ledger_entries GROUP BY 1, 2, 3) e"
+    " ON (e.session_id, e.venue, e.venue_trade_id) = (i.session_id, f.venue, f.venue_trade_id)"
+    " ORDER BY e.entry, f.recorded_at, f.filled_at",
     "orders": "SELECT * FROM venue_orders ORDER BY client_order_id",
     "positions": f"SELECT * FROM positions WHERE {_OURS} ORDER BY id",
     "trades": f"SELECT * FROM trades WHERE {_OURS} ORDER BY id",

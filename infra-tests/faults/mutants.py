@@ -88,9 +88,9 @@ def _lost_is_final() -> None:
 
 
 def _no_session_lock() -> None:
-    from trading_bot import ledger
+    from trading_bot.ledger import intents, locks
 
-    ledger._lock_session = lambda *_: None  # pyright: ignore[reportPrivateUsage]
+    intents.lock_account = locks.compare_held  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _unknown_is_failed() -> None:
@@ -100,7 +100,89 @@ def _unknown_is_failed() -> None:
     def classify(error: BaseException, phase: retry.Phase) -> retry.Verdict:
         return retry.classify(error, retry.Phase.WORK if phase is retry.Phase.COMMIT else phase)
 
-    manager.classify = classify
+    manager.classify = classify  # pyright: ignore[reportPrivateImportUsage]
+
+
+def _local_clock() -> None:
+    from datetime import UTC, datetime, timedelta
+
+    from sqlalchemy import literal
+    from tradedb.types import UtcDateTime
+    from trading_bot import lease
+    from trading_bot.ledger import facts, intents
+
+    def now(_: Any) -> Any:
+        return literal(datetime.now(UTC), UtcDateTime())
+
+    for module in (lease, facts, intents):
+        setattr(module, "db_clock", now)  # noqa: B010  the type checker knows of no such assignment
+    lease.db_clock_in = lambda _, seconds: literal(  # pyright: ignore[reportPrivateImportUsage]
+        datetime.now(UTC) + timedelta(seconds=seconds), UtcDateTime()
+    )
+
+
+def _fill_apart() -> None:
+    from sqlalchemy import Engine, event
+
+    def commit(conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("INSERT INTO fills"):
+            conn.connection.dbapi_connection.commit()
+
+    event.listen(Engine, "after_cursor_execute", commit)
+
+
+def _no_recovery() -> None:
+    from trading_bot import ledger
+
+    ledger.pending_intents = lambda *_: []
+
+
+def _errors_swallowed() -> None:
+    from tradedb.failures import DatabaseUnavailable
+    from tradedb.manager import DatabaseManager
+
+    whole = DatabaseManager.transaction
+
+    def transaction(self: Any, work: Any, *, name: str, **options: Any) -> Any:
+        try:
+            return whole(self, work, name=name, **options)
+        except DatabaseUnavailable:
+            if name != "row":
+                raise
+
+    DatabaseManager.transaction = transaction
+
+
+def _full_spool_ignored() -> None:
+    from trading_bot.spool import Spool, SpoolFull
+
+    whole = Spool.append
+
+    def append(self: Any, kind: str, key: str, body: Any) -> int:
+        try:
+            return whole(self, kind, key, body)
+        except SpoolFull:
+            return 0
+
+    Spool.append = append
+
+
+def _migration_in_pieces() -> None:
+    from sqlalchemy import Engine, event
+
+    def commit(conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.strip().upper().startswith("CREATE TABLE"):
+            conn.connection.dbapi_connection.commit()
+
+    event.listen(Engine, "after_cursor_execute", commit)
+
+
+def _no_migration_lock() -> None:
+    import os
+
+    from tradedb import migrate
+
+    migrate.MIGRATION_LOCK = os.getpid()
 
 
 MUTANTS: dict[str, Mutant] = {
@@ -135,6 +217,22 @@ MUTANTS: dict[str, Mutant] = {
         "too many clients|remaining connection slots|DID NOT RAISE",
         database=("ALTER ROLE trading_bot CONNECTION LIMIT -1",),
     ),
+    "no-idle-limit": Mutant(
+        "a transaction may sleep for ever",
+        "'leading'",
+        database=("ALTER ROLE trading_bot RESET idle_in_transaction_session_timeout",),
+    ),
+    "local-clock": Mutant(
+        "the lease and the order of rows are by the bot's own clock", "I5|clock|within", _local_clock
+    ),
+    "fill-apart": Mutant("a fill is committed before what follows from it", "I4|I8|I7", _fill_apart),
+    "no-recovery": Mutant("what was decided before the start is not looked for", "within|I8|I4", _no_recovery),
+    "errors-swallowed": Mutant("a write that failed is reported as done", "I1", _errors_swallowed),
+    "full-spool-ignored": Mutant(
+        "decisions go on without a place on the disk", "spool full|assert", _full_spool_ignored
+    ),
+    "migration-in-pieces": Mutant("a migration commits half way", "already exists|assert|Error", _migration_in_pieces),
+    "no-migration-lock": Mutant("two migrators at once", "already exists|duplicate|exit code", _no_migration_lock),
     "no-session-lock": Mutant("two decisions about one account at once", "I2|I4", _no_session_lock),
 }
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import psycopg2
 import pytest
@@ -52,6 +53,11 @@ def _again_and_again(bench: Bench, place: EmbeddedPlace, statements: str) -> Ite
         thread.join(30)
 
 
+def _take_all(bench: Bench, place: EmbeddedPlace, held: list[psycopg2.extensions.connection]) -> None:
+    for _ in range(60):
+        held.append(place.server.connect(bench.database.name, "trading_bot", ROLE_PASSWORDS["trading_bot"]))
+
+
 @pytest.mark.fault("F13", "no-role-limit")
 def test_connections_run_out(bench: Bench, loopback: EmbeddedPlace) -> None:
     """The role's limit is reached: the writer waits and says why; others get in, and the migrator does its work."""
@@ -60,8 +66,7 @@ def test_connections_run_out(bench: Bench, loopback: EmbeddedPlace) -> None:
     held: list[psycopg2.extensions.connection] = []
     with bench.fault("no connection left"):
         with pytest.raises(psycopg2.OperationalError, match='too many connections for role "trading_bot"'):
-            for _ in range(60):
-                held.append(loopback.server.connect(bench.database.name, "trading_bot", ROLE_PASSWORDS["trading_bot"]))
+            _take_all(bench, loopback, held)
         bench.start("trades", "trades-1")
         bench.wait_mark("trades-1", "waiting")
         migrate.upgrade(loopback.server.url(bench.database.name, "migrator", ROLE_PASSWORDS["migrator"]))
@@ -118,7 +123,7 @@ def test_two_decisions_about_one_account_at_once(bench: Bench, tier: Tier) -> No
     """Write skew: both see that nothing is held, both want to enter. One does; the other looks again."""
     gates = bench.folder / "gates"
     gates.mkdir()
-    both = {"account": "shared", "lease": "shared", "same_holder": "the bot", "gates": str(gates)}
+    both: dict[str, Any] = {"account": "shared", "lease": "shared", "same_holder": "the bot", "gates": str(gates)}
     bench.start("trades", "one", **both)
     bench.wait_written(4, "one")
     bench.start("trades", "two", **both, first_n=500_000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import pytest
 from watch import until
@@ -17,7 +18,7 @@ TTL_S = 4.0
 pytestmark = pytest.mark.targets("embedded")
 
 
-def _writer(bench: Bench, place: NetworkPlace, kind: str, where: str, **more: object) -> str:
+def _writer(bench: Bench, place: NetworkPlace, kind: str, where: str, **more: Any) -> str:
     name = f"{kind}-{where}"
     bench.start(kind, name, where=where, url=place.url_through(bench.database, where), **more)
     return name
@@ -68,7 +69,14 @@ def test_waiting_for_an_answer_ends_in_a_partition(new_bench: NewBench, network:
 def test_the_bot_on_the_wrong_side_of_a_partition_is_replaced(new_bench: NewBench, network: NetworkPlace) -> None:
     """The other one leads within TTL + 5 s; the first decides nothing after the end of its lease, and returns."""
     bench = new_bench(network)
-    lease = {"account": "shared", "lease": "shared", "ttl_s": TTL_S, "renew_s": 1.0, "margin_s": 1.0, "pause_s": 0.02}
+    lease: dict[str, Any] = {
+        "account": "shared",
+        "lease": "shared",
+        "ttl_s": TTL_S,
+        "renew_s": 1.0,
+        "margin_s": 1.0,
+        "pause_s": 0.02,
+    }
     first = _writer(bench, network, "trades", "a", **lease)
     bench.wait_written(20, first)
     second = _writer(bench, network, "trades", "b", **lease)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,7 +29,6 @@ from tradedb.manager import DatabaseManager, DatabaseUnavailable, OutcomeUnknown
 from tradedb.models import BotLease, OrderIntent
 from trading_bot import lease as lease_module
 from trading_bot import ledger
-from trading_bot.feeds import SIMULATED
 from trading_bot.lease import LeadershipLost, Lease
 from trading_bot.ledger import StateMoved
 from trading_bot.sql import db_clock, insert_into
@@ -60,7 +59,9 @@ class Config:
         first_n: added to the number of each decision: two writers of one account that never decide the same.
         same_holder: a name for several writers that are one holder of the lease, as two threads of one bot would be.
         settings: of the pool, over the defaults.
-        stop_itself: where the process stops itself (SIGSTOP) each time it passes: "intent" or "fill".
+        stop_itself: where the process stops itself (SIGSTOP) each third time it passes: "intent", "fill", "inside".
+        leak_mb: memory that each step takes and never gives back.
+        spool: the folder of the spool; without it, beside the history.
         gates: a folder. At a step whose name is a file there the writer waits until the file is gone.
     """
 
@@ -81,6 +82,8 @@ class Config:
     same_holder: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     stop_itself: str = ""
+    leak_mb: int = 0
+    spool: str = ""
     gates: str = ""
 
     def write(self, path: Path) -> Path:
@@ -111,6 +114,9 @@ class Writer:
             margin_s=config.margin_s,
         )
         self.stopping = threading.Event()
+        self.passed = 0
+        self.standing_by = False
+        self.leaked: list[bytes] = []
         self.written = 0
         self.session_id = 0
         self.n = 0
@@ -122,6 +128,8 @@ class Writer:
             try:
                 if self.lead():
                     self.step()
+                    if self.config.leak_mb:
+                        self.leaked.append(os.urandom(self.config.leak_mb * 1024 * 1024))
                     self.stopping.wait(self.config.pause_s)
                 else:
                     self.stopping.wait(min(1.0, self.config.ttl_s / 10))
@@ -143,14 +151,20 @@ class Writer:
         if self.lease.epoch is not None:
             with suppress(SwitchyardError, LeadershipLost):
                 self.manager.transaction(self.lease.release, name="release", deadline_s=5)
+                self.record.mark("released", epoch=self.lease.epoch)
         self.manager.dispose()
         self.record.mark("ended")
 
     def lead(self) -> bool:
         """Hold the lease: take it, or renew it when that is due; False while another one has it."""
         if self.lease.epoch is None:
-            if self.call("lease", "acquire", self.lease.acquire) is not None:
+            leader = self.call("lease", "acquire", self.lease.acquire)
+            if leader is not None:
+                if not self.standing_by:
+                    self.record.mark("standing by", leader=leader)
+                self.standing_by = True
                 return False
+            self.standing_by = False
             self.record.mark("leading", epoch=self.lease.epoch)
             self.forget()
         if self.lease.renewal_due_in() <= 0 or not self.lease.may_decide():
@@ -199,7 +213,8 @@ class Writer:
 
     def gate(self, step: str) -> None:
         """Stop here when told to: the whole process, or until a file is gone."""
-        if self.config.stop_itself == step:
+        self.passed += self.config.stop_itself == step
+        if self.config.stop_itself == step and self.passed % 3 == 0:
             self.record.mark("pausing", step=step, epoch=self.lease.epoch)
             os.kill(os.getpid(), signal.SIGSTOP)
         if self.config.gates:
@@ -213,26 +228,14 @@ class Writer:
         """Find the account, and how far it has come."""
 
         def work(conn: Connection) -> tuple[int, int]:
-            name = self.config.account or self.config.name
-            terms = ledger.SessionTerms(
-                strategy_name=name,
-                strategy_config={},
-                symbol="BTCUSDT",
-                timeframe="1s",
-                venue=SIMULATED,
-                initial_balance=Decimal(10_000),
-            )
-            session_id = ledger.open_session(conn, self.lease, terms).id
-            done = select(func.count()).where(OrderIntent.session_id == session_id)
-            return session_id, conn.execute(done).scalar_one()
+            terms = ledger.SessionTerms(self.config.name, {}, "BTCUSDT", "1s", "PAPER-FAULTS", Decimal(10_000))
+            session = ledger.open_session(conn, self.lease, terms)
+            done = select(func.count()).where(OrderIntent.session_id == session.id)
+            return session.id, conn.execute(done).scalar_one()
 
         self.session_id, self.n = self.call(
             "load", "session", lambda: self.manager.transaction(work, name="session", deadline_s=self.config.deadline_s)
         )
-
-    def signal_time(self) -> datetime:
-        """The moment of the next decision: the same after a restart, so that the decision has the same name."""
-        return FIRST_SIGNAL + timedelta(seconds=self.config.first_n + self.n)
 
     def step(self) -> None:
         """Write once."""
@@ -256,7 +259,7 @@ class Rows(Writer):
             "intent_id": key,
             "session_id": self.session_id,
             "strategy_name": self.config.name,
-            "venue": "FAULTS",
+            "venue": "PAPER-FAULTS",
             "symbol": "BTCUSDT",
             "side": "BUY",
             "leg": "ENTRY",
@@ -282,6 +285,7 @@ class Rows(Writer):
         )
         if written.rowcount == 0:
             self.lease.require(conn)
+        self.gate("inside")
 
 
 def main() -> None:

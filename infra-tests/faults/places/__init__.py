@@ -54,6 +54,10 @@ class Process(ABC):
         """SIGTERM it, and return its exit code."""
 
     @abstractmethod
+    def ask_to_end(self) -> None:
+        """SIGTERM it, and do not wait."""
+
+    @abstractmethod
     def wait(self, timeout_s: float) -> int:
         """Return its exit code when it has ended by itself."""
 

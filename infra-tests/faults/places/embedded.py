@@ -42,9 +42,8 @@ class LocalProcess(Process):
             self.resume()
         return self.wait(timeout_s)
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send any signal."""
-        self._popen.send_signal(number)
+    def ask_to_end(self) -> None:
+        self._popen.terminate()
 
     def wait(self, timeout_s: float) -> int:
         try:
@@ -52,10 +51,6 @@ class LocalProcess(Process):
         except subprocess.TimeoutExpired:
             self.kill()
             raise
-
-    def running(self) -> bool:
-        """Whether it has not ended."""
-        return self._popen.poll() is None
 
     def pause(self) -> None:
         self._popen.send_signal(signal.SIGSTOP)
@@ -107,8 +102,7 @@ class EmbeddedPlace(Place):
 
     def spawn(self, config: Path, name: str, where: str, env: dict[str, str]) -> LocalProcess:
         words = [sys.executable, "-m", "faults.work", str(config)]
-        wrapper = env.pop("WRAPPER", "").split()
-        return LocalProcess([*wrapper, *words], config.with_suffix(".log"), environment() | env)
+        return LocalProcess(words, config.with_suffix(".log"), environment() | env)
 
     def inside(self, path: Path) -> str:
         return str(path)
