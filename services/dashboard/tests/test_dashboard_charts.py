@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 from dashboard.charts import EQUITY_HEIGHT, equity_chart, scale
-from dashboard.reading.overview import EquityPoint
+from dashboard.reading.equity import EquityPoint
 from hypothesis import given
 from hypothesis import strategies as st
 

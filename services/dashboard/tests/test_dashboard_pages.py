@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from dashboard.reading.consistent import read_consistently
-from dashboard.reading.overview import CHART_POINTS, Overview, read_overview
+from dashboard.reading.equity import CHART_POINTS
+from dashboard.reading.overview import Overview, read_overview
 from dashboard.reading.trades import TradeQuery
 from sqlalchemy import insert, select, text, update
 from tradedb import DatabaseManager

@@ -12,7 +12,7 @@ from datetime import datetime
 from decimal import ROUND_FLOOR, Decimal
 
 from dashboard import formats
-from dashboard.reading.overview import EquityPoint
+from dashboard.reading.equity import EquityPoint
 
 WIDTH = 1000
 EQUITY_HEIGHT = 260

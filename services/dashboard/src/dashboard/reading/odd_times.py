@@ -80,20 +80,24 @@ def is_timestamp(text: str) -> bool:
     return 1 <= day <= monthrange(gregorian % 400 + 2000, month)[1]
 
 
-def _timestamp(text: str | None, cursor: Any) -> datetime | None:
-    try:
-        found = extensions.PYDATETIME(text, cursor)
-    except (ValueError, OverflowError):
-        return None if text is None else OddTime.of(text)
-    return OddTime.of(text) if text in ("infinity", "-infinity") else found
+def _timestamp(given: str | bytes | None, cursor: Any) -> datetime | None:
+    return _read(extensions.PYDATETIME, given, cursor)
 
 
-def _date(text: str | None, cursor: Any) -> date | None:
+def _date(given: str | bytes | None, cursor: Any) -> date | None:
+    return _read(extensions.PYDATE, given, cursor)
+
+
+def _read(as_always: Any, given: str | bytes | None, cursor: Any) -> Any:
+    if given is None:
+        return None
+    text = given.decode() if isinstance(given, bytes) else given
+    if text in ("infinity", "-infinity"):
+        return OddTime.of(text)
     try:
-        found = extensions.PYDATE(text, cursor)
+        return as_always(text, cursor)
     except (ValueError, OverflowError):
-        return None if text is None else OddTime.of(text)
-    return OddTime.of(text) if text in ("infinity", "-infinity") else found
+        return OddTime.of(text)
 
 
 _TIMESTAMP = extensions.new_type((TIMESTAMP_OID,), "SWITCHYARD_TIMESTAMP", _timestamp)
