@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import statistics
+from bisect import bisect_left
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
+from trading_bot.backtest.engine import Engine
+from trading_bot.backtest.source import past
 from trading_bot.feeds import SIMULATED
 from trading_bot.feeds.simulated import CATCH_UP_CANDLES, SimulatedFeed
+from trading_bot.risk import RiskLimits
 from trading_bot.settings import BotSettings
-from trading_bot.strategies.moving_average import MovingAverageCross
+from trading_bot.strategies.registry import build_strategy
+from trading_bot.venue.paper import PaperVenue
 
 INDEXES = st.integers(min_value=0, max_value=4_000_000_000)
-GOLDEN = ["59306.10", "59321.94", "59072.04", "59092.02"]  # seed 7, see below
+GOLDEN = ["59309.16", "59294.16", "59014.80", "59016.00"]  # seed 7, see below
 SEEDS = st.integers(min_value=-(2**63), max_value=2**63)
 
 
@@ -70,35 +76,33 @@ def test_poll_gives_each_candle_once_also_those_that_closed_while_nobody_asked()
 
 
 def test_the_defaults_trade_every_half_minute_and_win_and_lose() -> None:
-    settings = BotSettings()
-    strategy = MovingAverageCross()
-    costs = 2 * float(settings.bot_fee_rate + settings.bot_slippage_rate)
-    gaps_s, results, first_order_s = [], [], []
-    for seed in (settings.bot_seed, 1, 2, 3):
-        feed = SimulatedFeed(seed=seed, symbol=settings.bot_symbol, interval_s=settings.bot_candle_interval_s)
-        candles = [feed.candle(index) for index in range(880_000_000, 880_001_800)]
-        entered, last_exit, orders = None, None, []
-        for end in range(strategy.warmup, len(candles) + 1):
-            target = strategy.decide(candles[end - strategy.warmup : end]).target
-            now = candles[end - 1]
-            if target == "LONG" and entered is None:
-                entered = now
-                orders.append(end)
-            elif target == "FLAT" and entered is not None:
-                results.append(float(now.close / entered.close) - 1 - costs)
-                if last_exit is not None:
-                    gaps_s.append((now.close_time - last_exit.close_time).total_seconds())
-                entered, last_exit = None, now
-                orders.append(end)
+    gaps_s, results, waits_s = [], [], []
+    for seed in (BotSettings().bot_seed, 1, 2):
+        settings = BotSettings(bot_seed=seed)
+        start = datetime(2026, 2, 1, tzinfo=UTC)
+        source = past(settings, start, start + timedelta(hours=1), start)
+        venue = PaperVenue("TEST", None, fee_rate=settings.bot_fee_rate, slippage_rate=settings.bot_slippage_rate)
+        run = Engine(
+            source.playback,
+            strategy=build_strategy(settings.bot_strategy, settings.bot_strategy_parameters),
+            limits=RiskLimits.from_settings(settings),
+            venue=venue,
+            initial_balance=settings.bot_initial_balance,
+        ).play()
+        venue.close()
+        assert not run.bad_candles
+        assert not run.refused_entries
+        exits = [trade.trip.exit_time for trade in run.trades]
+        gaps_s += [(after - before).total_seconds() for before, after in pairwise(exits)]
+        results += [float(trade.net / trade.trip.entry.bought_cost) for trade in run.trades]
         # a bot that starts at any candle: when does it make its first order?
-        first_order_s += [
-            min(order - start for order in orders if order >= start) * feed.interval_s
-            for start in range(strategy.warmup, orders[-1])
-        ]
+        orders = sorted(at for trade in run.trades for at in (trade.trip.entry.opened_at, trade.trip.exit_time))
+        moments = [start + timedelta(seconds=s) for s in range(20, int((orders[-1] - start).total_seconds()), 7)]
+        waits_s += [(orders[bisect_left(orders, moment)] - moment).total_seconds() for moment in moments]
     assert 20 <= statistics.median(gaps_s) <= 60
     assert statistics.quantiles(gaps_s, n=20)[-1] <= 60
-    assert max(first_order_s) <= 60
-    assert statistics.quantiles(first_order_s, n=20)[-1] <= 30
+    assert statistics.quantiles(waits_s, n=20)[-1] <= 30
+    assert max(waits_s) <= 60
     wins = sum(result > 0 for result in results) / len(results)
     assert 0.3 <= wins <= 0.7
     assert abs(statistics.mean(results)) < 0.0003

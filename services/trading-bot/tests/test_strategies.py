@@ -215,3 +215,18 @@ def test_a_strangers_strategy_is_listed_beside_ours_and_broken_ones_say_why(stra
     assert "dip-strategies 2.1" in text.stdout
     assert "candles_down=1" in text.stdout
     assert "cannot be used: strategy NotThere" in text.stdout
+
+
+def test_a_strangers_strategy_is_backtested_like_ours(strangers_package: Path) -> None:
+    args = ("backtest", "--feed", "simulated", "--to", "2026-01-01T00:10", "--strategy")
+    run = trading_bot(strangers_package, *args, "BuyTheDip", "--parameters", '{"candles_down": 2}', "--json")
+    assert run.returncode == 0, run.stderr
+    result = json.loads(run.stdout)
+    assert (result["strategy"]["name"], result["strategy"]["parameters"]) == ("BuyTheDip", {"candles_down": 2})
+    assert result["trades"] > 3
+    refused = trading_bot(strangers_package, *args, "BuyTheDip", "--parameters", '{"candles_down": 0}')
+    assert refused.returncode == 78
+    assert "error BOT-024: strategy BuyTheDip: candles_down must be at least 1" in refused.stderr
+    broken = trading_bot(strangers_package, *args, "NotThere")
+    assert broken.returncode == 78
+    assert "error BOT-023: strategy NotThere (nothing_of_that_name:Strategy) cannot be imported" in broken.stderr

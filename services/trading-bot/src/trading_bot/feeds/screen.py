@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -80,15 +80,14 @@ class Screen:
         Their prices are compared with the middle one of them all, so a wrong one at the start does not make the others
         look wrong.
         """
-        raw = self._feed.history(count, now)
-        sound: dict[int, Candle] = {}
-        for candle in raw:
-            if self._believable(candle, now) and self._in_order(candle, sound.values()):
-                sound[candle.index] = candle
+        sound: list[Candle] = []
+        for candle in self._feed.history(count, now):
+            if self._believable(candle, now) and self._in_order(candle, sound):
+                sound.append(candle)
         if not sound:
             return []
-        middle = median(candle.close for candle in sound.values())
-        kept = [candle for candle in sound.values() if self._near(candle, middle)]
+        middle = median(candle.close for candle in sound)
+        kept = [candle for candle in sound if self._near(candle, middle)]
         if self._reference is None and kept:
             self._reference = kept[-1].close
         return kept
@@ -139,19 +138,15 @@ class Screen:
             return self._refuse("not_closed", candle, f"its interval ends after {now.isoformat()}")
         return True
 
-    def _in_order(self, candle: Candle, given: Iterable[Candle]) -> bool:
-        """Whether it is newer than all that were given."""
-        newest = -1
-        for other in given:
-            if other.index == candle.index:
-                return self._refuse(
-                    "repeated", candle, "given before" if other == candle else "given before with other values"
-                )
-            newest = max(newest, other.index)
-        if candle.index < newest:
-            newer = open_time(newest, self.interval_s).isoformat()
-            return self._refuse("out_of_order", candle, f"the one of {newer} came before it")
-        return True
+    def _in_order(self, candle: Candle, given: Sequence[Candle]) -> bool:
+        """Whether it is newer than those that were given, which are in order."""
+        if not given or candle.index > given[-1].index:
+            return True
+        same = next((other for other in given if other.index == candle.index), None)
+        if same is not None:
+            return self._refuse("repeated", candle, "given before" if same == candle else "given with other values")
+        newest = given[-1].open_time.isoformat()
+        return self._refuse("out_of_order", candle, f"the one of {newest} came before it")
 
     def _in_time(self, candle: Candle, due: datetime) -> bool:
         """Whether it came at the first time that somebody asked after its close, but for what a venue needs."""

@@ -18,7 +18,7 @@ _PPM = 1_000_000
 # What a price is made of. (period in candles, amplitude in millionths of the base price). The first carries the
 # trades: its amplitude swells and fades with _SWELL, so that a trend follower wins for a while and then pays its fees
 # for a while.
-_CARRIER = (17, 1_900)
+_CARRIER = (19, 2_000)
 _WAVES = ((43, 900), (131, 1_600), (977, 6_000), (7_919, 15_000))
 _SWELL = (389, 650)  # period in candles, depth in thousandths of the carrier's amplitude
 _WOBBLE = (61, 90)  # period in candles, depth in thousandths of a turn: trades do not come by the metronome
