@@ -38,7 +38,7 @@ for process in pathlib.Path("/proc").glob("[0-9]*"):
 routes = [line.split()[1] for line in pathlib.Path("/proc/net/route").read_text().splitlines()[1:]]
 print(json.dumps({
     "status": status,
-    "writing": {path: attempt(path) for path in ("/", "/app", "/venv", "/etc", "/var/tmp", "/tmp", "/dev/shm")},
+    "writing": {path: attempt(path) for path in "/ /app /venv /etc /var/tmp /tmp /dev/shm /data".split()},
     "default_route": "00000000" in routes,
 }))
 """
@@ -72,10 +72,11 @@ def test_every_process_is_an_ordinary_user_without_any_capability(compose: Compo
 
 
 @pytest.mark.parametrize("service", OURS)
-def test_nothing_can_be_written_but_temporary_files(compose: ComposeTarget, service: str) -> None:
+def test_nothing_can_be_written_but_temporary_files_and_the_bots_own(compose: ComposeTarget, service: str) -> None:
     writing = inside(compose, service)["writing"]
     temporary = {path: writing.pop(path) for path in ("/tmp", "/dev/shm")}  # what is asked
     assert temporary == {"/tmp": "written", "/dev/shm": "written"}
+    assert writing.pop("/data") == ("written" if service == "trading-bot" else "ENOENT")
     assert set(writing.values()) <= {"EROFS", "EACCES"}
     assert writing["/"] == "EROFS"
 

@@ -34,6 +34,16 @@ def open_ports(target: Target) -> list[int]:
     return listening
 
 
+def marked(target: Target, write: str = "") -> str:
+    """What stands in a file of ours in the folder where the bot keeps what it must not forget."""
+    program = (
+        "import os, pathlib, sys; file = pathlib.Path(os.environ['BOT_STATE_DIR'], 'mark')\n"
+        "if sys.argv[1]: file.write_text(sys.argv[1])\n"
+        "print(file.read_text() if file.exists() else 'nothing')"
+    )
+    return target.python("trading-bot", program, write).stdout.strip()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(420)
 def test_down_up_reset(new_instance: NewInstance) -> None:
@@ -42,6 +52,7 @@ def test_down_up_reset(new_instance: NewInstance) -> None:
     assert instance.read_env()["DASHBOARD_USER"] in first.stdout
     target = attach(instance)
     ready(target)
+    assert marked(target, write="kept") == "kept"
     until(lambda: target.value("SELECT count(*) FROM fills") >= 2, 60, "the bot trades")
     assert len(open_ports(target)) >= 1
     identifier = target.status()["database"]["system_identifier"]
@@ -62,6 +73,7 @@ def test_down_up_reset(new_instance: NewInstance) -> None:
     warm_s = time.monotonic() - began
     target = attach(instance)
     ready(target)
+    assert marked(target) == "kept"
     assert target.status()["database"]["system_identifier"] == identifier
     assert target.value("SELECT count(*) FROM fills") >= 2
     assert target.value("SELECT count(DISTINCT session_id) FROM order_intents") == 1, (
@@ -85,6 +97,7 @@ def test_down_up_reset(new_instance: NewInstance) -> None:
     target = attach(instance)
     ready(target)
     assert target.status()["database"]["system_identifier"] != identifier
+    assert marked(target) == "nothing"
     instance.switchyard("reset", "--yes")
     assert target.leftovers() == []
     assert instance.env_file.exists(), "the passwords and ports are the owner's"

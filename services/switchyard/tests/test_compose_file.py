@@ -72,7 +72,17 @@ def test_our_containers_may_do_nothing_that_they_need_not(name: str) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["init"] is True
     assert re.search(r"uid=10001,gid=10001,mode=0700", service["tmpfs"][0])
-    assert not {"privileged", "volumes", "devices", "network_mode", "pid", "ipc"} & set(service)
+    assert not {"privileged", "devices", "network_mode", "pid", "ipc"} & set(service)
+    assert service.get("volumes") == (["bot-state:/data"] if name == "trading-bot" else None)
+
+
+def test_what_the_bot_must_not_forget_is_on_a_volume_of_its_own() -> None:
+    assert SERVICES["trading-bot"]["environment"]["BOT_STATE_DIR"] == "/data"
+    assert COMPOSE["volumes"] == {"postgres-data": {}, "bot-state": {}}
+    dockerfile = (ROOT / "services/trading-bot/Dockerfile").read_text()
+    assert "--mode=0700 --owner=switchyard --group=switchyard /data" in dockerfile
+    assert "BOT_STATE_DIR=/data" in dockerfile
+    assert "VOLUME" not in dockerfile  # a nameless one would be left behind by every `down`, and Railway refuses it
 
 
 @pytest.mark.parametrize("name", ["postgres", *OURS])

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import psutil
 import psycopg2
 import pytest
-from switchyard.targets.embedded import EmbeddedTarget, ending
+from switchyard.targets.embedded import EmbeddedTarget, ending, state_folder
 
 if TYPE_CHECKING:
     from conftest import Answer, Instance
@@ -498,6 +498,23 @@ def test_a_port_that_was_taken_meanwhile_and_the_way_out(stopped: Instance) -> N
     assert healthy(stopped)
 
 
+def test_what_the_bot_keeps_is_in_a_folder_that_only_its_account_enters_and_down_leaves_it(stack: Instance) -> None:
+    folder = state_folder.place(stack.checkout)
+    bot = psutil.Process(pid_of(stack, "trading-bot"))
+    assert bot.environ()["BOT_STATE_DIR"] == str(folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert folder.stat().st_uid == bot.uids().effective
+    kept = folder / "kept"
+    kept.write_text("of another account")  # as when root did not lend the services a user yet
+    os.chown(folder, os.geteuid(), os.getegid())
+    ok(stack.run("down"))
+    assert kept.exists()
+    ok(stack.run("up"))
+    uid = psutil.Process(pid_of(stack, "trading-bot")).uids().effective
+    assert {path.stat().st_uid for path in (folder, *folder.rglob("*"))} == {uid}
+    assert kept.read_text() == "of another account"
+
+
 def test_reset_asks_its_default_is_no_and_only_then_deletes(stack: Instance) -> None:
     said = refused(stack.run("reset"), "STACK-008", 2)
     assert "there is no terminal to ask on" in said
@@ -511,4 +528,5 @@ def test_reset_asks_its_default_is_no_and_only_then_deletes(stack: Instance) -> 
     assert "The data is deleted" in ok(stack.run("reset", "--yes")).out
     assert processes(stack) == []
     assert not data(stack).exists()
+    assert not state_folder.place(stack.checkout).exists()
     assert stack.env_file.exists()

@@ -157,7 +157,8 @@ def reset(*, assume_yes: bool) -> None:
                 fix="if you mean it: .venv/bin/switchyard reset --yes",
                 exit_code=EXIT_USAGE,
             )
-        question = f"Stop everything and DELETE the database of the {target.name} target of {checkout.root}?"
+        what = f"the database of the {target.name} target of {checkout.root}, and what its bot keeps"
+        question = f"Stop everything and DELETE {what}?"
         if not click.confirm(question, default=False, err=True):
             sys.stdout.write("Nothing was deleted.\n")
             return

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from tradedb.errors import EXIT_CONFIG, SwitchyardError
 
 from switchyard.targets import ROLE_LOGIN
+from switchyard.targets.embedded import state_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,6 +78,8 @@ def service_environment(
     role: Role = "trading-bot" if service == "trading-bot" else "dashboard"
     environment = machine_environment(checkout)
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
+    if service == "trading-bot":
+        own["BOT_STATE_DIR"] = str(state_folder.place(checkout))
     return {
         **environment,
         **own,

@@ -14,7 +14,7 @@ from tradedb.errors import SwitchyardError
 
 from switchyard.checkout import Checkout, write_json
 from switchyard.targets.embedded import account as accounts
-from switchyard.targets.embedded import environment
+from switchyard.targets.embedded import environment, state_folder
 from switchyard.targets.embedded.target import EmbeddedTarget
 
 
@@ -30,6 +30,8 @@ def main(service: str) -> None:
     write_json(target.note_file(service), {"pid": os.getpid(), "fingerprint": digest, "command": words})
     needed = [path.parent for path in environment.own_files(words)]
     account = accounts.for_services(program, Path(sys.executable).resolve(), Path(__file__).parent, *needed)
+    if service == "trading-bot":
+        state_folder.make(checkout, account)
     if account is not None:  # only now: .env is readable by root alone
         os.setgroups([])
         os.setgid(account.gid)

@@ -227,12 +227,13 @@ class EmbeddedTarget:
         return run_copy(sources, self.database_url("admin"), assume_yes=assume_yes, as_json=as_json, dry_run=dry_run)
 
     def reset(self, report: Progress) -> None:
-        """Stop everything and delete the data folder and the logs."""
-        from switchyard.targets.embedded import postgres
+        """Stop everything and delete the database, what the bot keeps, and the logs."""
+        from switchyard.targets.embedded import postgres, state_folder
 
         self.down(report)
         with report.step("Data deleted"):
-            for folder in (*postgres.folders_with_data(self._checkout), self._checkout.logs, self._supervisor.run):
+            data = (state_folder.place(self._checkout), *postgres.folders_with_data(self._checkout))
+            for folder in (*data, self._checkout.logs, self._supervisor.run):
                 if folder.exists():
                     shutil.rmtree(folder)
             postgres.note_file(self._checkout).unlink(missing_ok=True)
