@@ -17,6 +17,7 @@ from sqlalchemy import CTE, Connection, Row, Select, func, or_, select
 from tradedb.models import AccountHistory, EquityHour, Trade, TradeDay, TradeGroup
 
 from dashboard.reading.numbers import decimal, finite
+from dashboard.reading.odd_times import OddTime
 
 CHART_POINTS = 240
 READ_EACH = 20_000
@@ -196,14 +197,20 @@ def _by_hour(where: Sequence[Any], *, ours: bool) -> Select[*tuple[Any, ...]]:
 
 def _points(rows: Sequence[Row[Any]]) -> list[EquityPoint]:
     return [
-        EquityPoint(row.time, row.equity, min(Decimal(0), decimal(row.inside), decimal(row.at_end))) for row in rows
+        EquityPoint(row.time, row.equity, min(Decimal(0), decimal(row.inside), decimal(row.at_end)))
+        for row in rows
+        if not isinstance(row.time, OddTime)  # beyond the calendar there is no place on an axis
     ]
 
 
 def _counted(
     source: Literal["account", "trades"], resolution: Resolution, rows: Sequence[Row[Any]], recorded: int
 ) -> Equity:
-    points = [EquityPoint(_as_time(row.time), row.equity, min(Decimal(0), decimal(row.below))) for row in rows]
+    points = [
+        EquityPoint(_as_time(row.time), row.equity, min(Decimal(0), decimal(row.below)))
+        for row in rows
+        if not isinstance(row.time, OddTime)
+    ]
     total = int(rows[0].total) if rows else 0
     return Equity(source, resolution, points, total, recorded - total)
 

@@ -24,7 +24,12 @@ _SHAPE = re.compile(r"(\d{4,6})-(\d\d)-(\d\d)( ([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\
 class OddTime(datetime):
     """A time beyond Python's calendar. ``text`` is how Postgres writes it; formatting it gives that text."""
 
-    text: str
+    _text: str | None = None
+
+    @property
+    def text(self) -> str:
+        """Return how Postgres writes it; of a time reckoned from one, Python's own form."""
+        return self._text or datetime.isoformat(self, " ")
 
     @classmethod
     def of(cls, text: str) -> Self:
@@ -32,7 +37,7 @@ class OddTime(datetime):
         early = text.endswith(" BC") or text == "-infinity"
         edge = datetime.min if early else datetime.max  # noqa: DTZ901 - these rows have no zone
         odd = cls(*edge.timetuple()[:6], edge.microsecond)
-        odd.text = text
+        odd._text = text
         return odd
 
     def strftime(self, format: str) -> str:
