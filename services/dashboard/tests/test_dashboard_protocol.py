@@ -5,19 +5,28 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import uvicorn
 from dashboard.web.protocol import PunctualProtocol
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 
 class _Hasty(PunctualProtocol):
     arrives_within_s = 0.4
+    taken_within_s = 0.4
+
+
+async def _large(_request: Request) -> Response:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 65536
+
+    return StreamingResponse(endless())
 
 
 async def _echo(request: Request) -> Response:
@@ -25,16 +34,21 @@ async def _echo(request: Request) -> Response:
 
 
 @pytest.fixture
-def port() -> Iterator[int]:
-    app = Starlette(routes=[Route("/", _echo, methods=["GET", "POST"])])
+def server() -> Iterator[uvicorn.Server]:
+    app = Starlette(routes=[Route("/", _echo, methods=["GET", "POST"]), Route("/large", _large)])
     server = uvicorn.Server(uvicorn.Config(app, port=0, http=_Hasty, log_config=None, timeout_keep_alive=2))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()[1]
+    yield server
     server.should_exit = True
     thread.join(10)
+
+
+@pytest.fixture
+def port(server: uvicorn.Server) -> int:
+    return server.servers[0].sockets[0].getsockname()[1]
 
 
 @pytest.mark.parametrize(
@@ -79,3 +93,13 @@ def test_a_connection_that_waits_between_requests_is_kept(port: int) -> None:
             while not answer.endswith(b"abc"):
                 answer += line.recv(4096)
             time.sleep(1)
+
+
+def test_who_does_not_take_the_answer_is_hung_up_on(server: uvicorn.Server, port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), 30) as line:
+        line.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert line.recv(1)
+        until = time.monotonic() + 30
+        while server.server_state.connections:
+            assert time.monotonic() < until, "it still waits"
+            time.sleep(0.05)

@@ -27,6 +27,7 @@ PUBLIC = frozenset({"/healthz", "/readyz", "/login", "/static/dashboard.css", "/
 """The paths that answer without a login: the two probes, the login page, and the two files that it shows."""
 
 MAX_BODY_BYTES = 64 * 1024
+MAX_HEAD_BYTES = 32 * 1024
 MAX_FIELDS = 50
 LOGIN_COOKIE = "login"
 DEVICE_COOKIE = "device"
@@ -36,7 +37,7 @@ API_PER_MINUTE = 600
 BAD_TOKENS_PER_MINUTE = 10
 FRAGMENT_HEADER = "x-dashboard-refresh"
 POLICY = (
-    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+    "default-src 'none'; object-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 SECURITY_HEADERS = {
@@ -217,6 +218,10 @@ class Gate:
         headers = request.headers
         if "transfer-encoding" in headers and "content-length" in headers:  # a proxy may have believed the other one
             answer = self._refuse(request, 400, "Refused", "A request has one length, not two.")
+            answer.headers["connection"] = "close"
+            return answer
+        if sum(len(name) + len(value) for name, value in headers.raw) + len(request.url.query) > MAX_HEAD_BYTES:
+            answer = self._refuse(request, 413, "Too large", f"A request's head may have {MAX_HEAD_BYTES // 1024} KiB.")
             answer.headers["connection"] = "close"
             return answer
         # supervisors ask the probes under whatever name they know; they tell nothing that is not anybody's

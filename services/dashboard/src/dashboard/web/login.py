@@ -60,7 +60,7 @@ class Login:
             )
             refused.headers["retry-after"] = str(wait_s)
             return refused
-        if not await to_thread.run_sync(self._account.verify, user.strip(), password[:1024]):
+        if not await to_thread.run_sync(self._account.verify, user.strip(), password):
             logger.warning("login failed", extra={"client": who.address})
             return self._form(request, target=target, status=401, error="The name or the password is wrong.")
         self._limit.forgive(attempt)
