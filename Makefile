@@ -37,6 +37,8 @@ setup-dev: ## Make .venv with the tools of tests and checks too
 	@$(PYTHON) scripts/bootstrap.py dev
 test: setup-dev ## Run the tests: TARGET=embedded|compose T=path ARGS="-k word"
 	$(BIN)/python -m pytest $(or $(T),infra-tests $(if $(filter compose,$(TARGET)),,services)) --target=$(or $(TARGET),embedded) $(ARGS)
+faults: setup-dev ## Break things on purpose: TIER=quick|full|soak SEED=1 MINUTES=60 TARGET=embedded|compose ARGS=--mutants
+	$(BIN)/python -m pytest $(or $(T),infra-tests/faults) --tier=$(or $(TIER),full) --target=$(or $(TARGET),embedded) $(if $(SEED),--faults-seed=$(SEED)) $(if $(MINUTES),--minutes=$(MINUTES)) $(ARGS)
 look: setup-dev ## Log in and look at each page in a headless browser: TARGET=embedded|compose
 	$(BIN)/python -m pytest infra-tests/browser/look.py --target=$(or $(TARGET),embedded) $(ARGS)
 check: setup-dev ## Check style, types, import rules, containers, workflows and documents
@@ -62,4 +64,4 @@ lock: setup-dev ## Write the locked requirements anew from the pyproject files
 reset: setup ## Delete the database, after asking
 	@$(SWITCHYARD) reset $(ARGS)
 
-.PHONY: help setup env up down status logs restart psql copy setup-dev test look check bench docs lock reset
+.PHONY: help setup env up down status logs restart psql copy setup-dev test faults look check bench docs lock reset

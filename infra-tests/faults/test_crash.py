@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 
 import pytest
 
 from faults.bench import Bench
+from faults.places.embedded import EmbeddedPlace
 from faults.plugin import Tier
 
 
@@ -52,3 +54,31 @@ def test_a_restart_is_waited_out(bench: Bench, tier: Tier) -> None:
             bench.place.restart()
         bench.wait_written(100)
     bench.finish()
+
+
+@pytest.mark.full
+@pytest.mark.fault("F1", "no-durable-commit")
+@pytest.mark.timeout(900)
+def test_a_hundred_thousand_acknowledged_writes(bench: Bench, loopback: EmbeddedPlace, tier: Tier) -> None:
+    """The server is killed, restarted and loses backends all the while; the order is the seed's."""
+    chance = random.Random(tier.seed)
+    for name in ("rows-1", "rows-2", "rows-3", "trades-1"):
+        bench.start(name.partition("-")[0], name)
+        bench.wait_written(5, name)
+    faults: dict[str, Callable[[], None]] = {
+        "killed": loopback.crash,
+        "restarted": loopback.restart,
+        "backend killed": lambda: loopback.kill_backend(chance.choice(bench.database.backends())),
+    }
+    injected = 0
+    deadline = time.monotonic() + 780
+    while bench.written() < 100_000 and time.monotonic() < deadline:
+        time.sleep(chance.uniform(5, 15))
+        what = chance.choice(sorted(faults))
+        with bench.fault(what):
+            faults[what]()
+        injected += 1
+        bench.wait_written(50)
+    bench.note(seed=tier.seed, faults=injected)
+    history, _ = bench.finish()
+    assert len(history.acknowledged()) >= 100_000

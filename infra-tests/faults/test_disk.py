@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psycopg2
@@ -45,48 +45,63 @@ def _server_on(disk: Path, folder: Path, what: str) -> Iterator[EmbeddedPlace]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-@pytest.mark.fault("F10", "errors-swallowed")
-def test_no_room_for_tables(new_bench: NewBench, tmp_path: Path) -> None:
-    """The server refuses (53100) and stays up; the writer says why and goes on when there is room again."""
+ServerOn = Callable[[Path, str], EmbeddedPlace]
+
+
+@pytest.fixture
+def server_on(tmp_path: Path) -> Iterator[ServerOn]:
+    """``server_on(disk, "base")``; it outlives the experiment that is made on it."""
+    with ExitStack() as ending:
+        yield lambda disk, what: ending.enter_context(_server_on(disk, tmp_path, what))
+
+
+@pytest.fixture
+def new_disk() -> Iterator[Callable[[int], Path]]:
+    """``new_disk(megabytes)``; it outlives the server on it."""
     needs_root("mkfs.ext4", "mount")
-    with small_disk(160) as disk, _server_on(disk, tmp_path, "base") as place:
-        bench = new_bench(place)
-        for kind in ("rows", "trades"):
-            bench.start(kind, f"{kind}-1")
-            bench.wait_written(20, f"{kind}-1")
-        with bench.fault("disk full, tables"):
-            ballast = fill(disk)
-            bench.wait_mark("rows-1", "waiting", timeout_s=90)
-            time.sleep(2)
-            ballast.unlink()
-        for name in ("rows-1", "trades-1"):
-            bench.wait_written(20, name)
-        history, _ = bench.finish()
-        assert {mark.body["code"] for mark in history.named("waiting")} == {"DB-019"}
-        assert place.server.pid
-        bench.close()
+    with ExitStack() as ending:
+        yield lambda megabytes: ending.enter_context(small_disk(megabytes))
+
+
+@pytest.mark.fault("F10", "errors-swallowed")
+def test_no_room_for_tables(new_disk: Callable[[int], Path], server_on: ServerOn, new_bench: NewBench) -> None:
+    """The server refuses (53100) and stays up; the writer says why and goes on when there is room again."""
+    disk = new_disk(160)
+    place = server_on(disk, "base")
+    bench = new_bench(place)
+    for kind in ("rows", "trades"):
+        bench.start(kind, f"{kind}-1")
+        bench.wait_written(20, f"{kind}-1")
+    server = place.server.pid
+    with bench.fault("disk full, tables"):
+        ballast = fill(disk)
+        bench.wait_mark("rows-1", "waiting", timeout_s=90)
+        time.sleep(2)
+        ballast.unlink()
+    for name in ("rows-1", "trades-1"):
+        bench.wait_written(20, name)
+    history, _ = bench.finish()
+    assert {mark.body["code"] for mark in history.named("waiting")} == {"DB-019"}
+    assert place.server.pid == server
 
 
 @pytest.mark.fault("F11", "no-durable-commit")
-def test_no_room_for_the_log(new_bench: NewBench, tmp_path: Path) -> None:
+def test_no_room_for_the_log(new_disk: Callable[[int], Path], server_on: ServerOn, new_bench: NewBench) -> None:
     """The server stops itself (PANIC) and cannot recover without room; then all that it acknowledged is there."""
-    needs_root("mkfs.ext4", "mount")
-    with small_disk(128) as disk, _server_on(disk, tmp_path, "pg_wal") as place:
-        bench = new_bench(place)
-        bench.start("rows", "rows-1")
-        bench.start("rows", "rows-2")
-        bench.wait_written(50)
-        with bench.fault("disk full, log"):
-            ballast = fill(disk)
-            until(lambda: "PANIC" in _log_after(place, bench.database.name), 120, "the server gives up")
-            with suppress(RuntimeError, psycopg2.Error):
-                place.server.kill()
-            ballast.unlink()
-            place.server.start()
-        bench.wait_written(20)
-        bench.note(restarted=True)
-        bench.finish()
-        bench.close()
+    disk = new_disk(128)
+    place = server_on(disk, "pg_wal")
+    bench = new_bench(place)
+    bench.start("rows", "rows-1")
+    bench.start("rows", "rows-2")
+    bench.wait_written(50)
+    with bench.fault("disk full, log"):
+        ballast = fill(disk)
+        until(lambda: "PANIC" in _log_after(place, bench.database.name), 120, "the server gives up")
+        place.server.kill()
+        ballast.unlink()
+        place.server.start()
+    bench.wait_written(20)
+    bench.finish()
 
 
 def _log_after(place: EmbeddedPlace, database: str) -> str:

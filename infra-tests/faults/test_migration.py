@@ -99,9 +99,7 @@ def _wait_for_migrator(database: ThrowawayDatabase) -> None:
 
 def _revision(database: ThrowawayDatabase) -> str | None:
     if database.execute("SELECT to_regclass('alembic_version')") == [(None,)]:
-        assert database.execute("SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'") == [
-            (0,)
-        ]
+        assert database.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
         return None
     rows = database.execute("SELECT version_num FROM alembic_version")
     return rows[0][0] if rows else None

@@ -63,6 +63,10 @@ class NetworkPlace(EmbeddedPlace):
         with self.namespace.entered():
             super().crash()
 
+    def kill_backend(self, pid: int) -> None:
+        with self.namespace.entered():
+            super().kill_backend(pid)
+
     def restart(self) -> None:
         with self.namespace.entered():
             super().restart()
