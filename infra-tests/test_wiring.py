@@ -37,14 +37,16 @@ def test_readiness_names_the_database_and_its_revision(target: Target) -> None:
 
 def test_status_is_the_promised_object(target: Target) -> None:
     ready(target)
-    until(lambda: all(service["healthy"] for service in target.status()["services"]), 30, "all are healthy")
+    until(lambda: all(service["healthy"] for service in target.status()["services"]), 90, "all are healthy")
     status = target.status()
     assert list(status) == ["schema_version", "target", "services", "database"]
     assert (status["schema_version"], status["target"]) == (1, target.name)
     assert [service["name"] for service in status["services"]][:3] == list(SERVICES)
     for service in status["services"]:
-        assert list(service) == ["name", "state", "url", "healthy"]
-    assert list(status["database"]) == ["host", "port", "server_version", "system_identifier", "revision", "head"]
+        assert list(service) == ["name", "state", "url", "healthy", "own"]
+    facts = ["host", "port", "server_version", "system_identifier", "revision", "head", "reason"]
+    assert list(status["database"]) == facts
+    assert status["database"]["reason"] is None
     assert status["database"]["server_version"].startswith("18.")
 
 
@@ -57,7 +59,7 @@ def test_a_trade_of_the_bot_appears_on_the_dashboard(target: Target) -> None:
         "the bot makes a trade",
     )[0]
     with visitor(target) as client:
-        until(lambda: trade["id"] in trade_ids(client.get("/trades").text), 15, f"trade {trade['id']} on the page")
+        until(lambda: trade["id"] in trade_ids(client.get("/trades").text), 60, f"trade {trade['id']} on the page")
 
 
 def test_the_page_says_that_the_market_is_simulated(target: Target) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import signal
 import sqlite3
+import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +23,7 @@ from switchyard import env_file, stack
 from switchyard.checkout import Checkout
 from switchyard.output import Progress, Step
 from switchyard.targets import docker_engine
+from switchyard.targets import status as questions
 from switchyard.targets.compose import ComposeTarget, client, images
 from switchyard.targets.compose import target as compose_target
 from switchyard.targets.compose.client import Compose, Container, complain, containers, detail, last_words
@@ -28,17 +33,23 @@ from tradedb.errors import SwitchyardError
 from tradedb.migrate import head_revision
 
 RUNNING = Container("id-of-dashboard", "dashboard", "running", "healthy", 0, {8080: 25000})
+CHECK = ("python", "-c", "is it ready?")
 # plays docker: notes its arguments, answers by the first scenario whose words it was given
 DOCKER = """#!{python}
-import json, os, sys
+import json, os, sys, time
 home = {home!r}
 words = sys.argv[1:]
 calls = os.open(home + "/calls", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 os.write(calls, (json.dumps([words, dict(os.environ)]) + "\\n").encode())  # one write: several may play at once
 with open(home + "/answers") as file:
     answers = json.load(file)
-for wanted, code, out, err in answers:
+for wanted, code, out, err, makes, waits_for in answers:
     if all(word in words for word in wanted):
+        if makes:
+            open(home + "/" + makes, "w").close()
+        until = time.monotonic() + 60
+        while waits_for and not os.path.exists(home + "/" + waits_for) and time.monotonic() < until:
+            time.sleep(0.02)
         sys.stdout.write(out)
         sys.stderr.write(err)
         sys.exit(code)
@@ -66,7 +77,7 @@ class FakeDocker:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.answers: list[tuple[list[str], int, str, str]] = []
+        self.answers: list[tuple[list[str], int, str, str, str, str]] = []
         self.write()
 
     def write(self) -> None:
@@ -75,13 +86,26 @@ class FakeDocker:
         fresh.write_text(json.dumps(self.answers))
         fresh.replace(self.home / "answers")
 
-    def answer(self, *words: str, code: int = 0, out: str = "", err: str = "") -> None:
-        """Let a call with these words end so; what is told last counts first."""
-        self.prepend(words, code, out, err)
+    def answer(
+        self, *words: str, code: int = 0, out: str = "", err: str = "", makes: str = "", waits_for: str = ""
+    ) -> None:
+        """Let a call with these words end so; what is told last counts first.
+
+        Args:
+            words: that the call has, among others.
+            code: its exit code.
+            out: on stdout.
+            err: on stderr.
+            makes: a file that the call leaves behind.
+            waits_for: a file without which it does not end.
+        """
+        self.prepend(words, code, out, err, makes, waits_for)
         self.write()
 
-    def prepend(self, words: Sequence[str], code: int, out: str, err: str) -> None:
-        self.answers.insert(0, (list(words), code, out, err))
+    def prepend(
+        self, words: Sequence[str], code: int, out: str, err: str, makes: str = "", waits_for: str = ""
+    ) -> None:
+        self.answers.insert(0, (list(words), code, out, err, makes, waits_for))
 
     def containers(self, *found: Container) -> None:
         """Let these be the project's containers."""
@@ -90,7 +114,9 @@ class FakeDocker:
             ports = {f"{port}/tcp": [{"HostPort": str(place)}] for port, place in each.published.items()}
             state: dict[str, Any] = {"Status": each.state, "ExitCode": each.exit_code}
             state |= {"Health": {"Status": each.health}} if each.health else {}
-            lines.append(json.dumps({"id": each.id, "service": each.service, "state": state, "ports": ports}))
+            check = {"Test": ["CMD", *each.check]} if each.check else None
+            facts = {"id": each.id, "service": each.service, "state": state, "ports": ports, "check": check}
+            lines.append(json.dumps(facts))
         self.prepend(["ps", "--all"], 0, "\n".join(each.id for each in found), "")
         self.prepend(["inspect", client.FACTS], 0, "\n".join(lines), "")
         self.write()
@@ -103,20 +129,27 @@ class FakeDocker:
             ended = state in ("exited", "restarting")
             service = name.replace("_", "-")
             found.append(
-                Container(f"id-of-{service}", service, state, "" if ended else more, int(more) if ended else 0, {})
+                Container(
+                    f"id-of-{service}", service, state, "" if ended else more, int(more) if ended else 0, {}, CHECK
+                )
             )
         self.containers(*found)
 
     def calls(self) -> list[list[str]]:
         """What was asked of Compose, without the words that every call has; questions left out."""
         found: list[list[str]] = []
-        for line in (self.home / "calls").read_text().splitlines():
+        for line in (self.home / "calls").read_text().splitlines() if (self.home / "calls").exists() else ():
             words, _ = json.loads(line)
             if words[0] == "compose" and "--project-name" in words:
                 asked = words[words.index("--project-name") + 2 :]
                 if asked[0] != "logs":
                     found.append(asked)
         return found
+
+    def plain_calls(self) -> list[list[str]]:
+        """What was asked of the engine itself."""
+        found = [json.loads(line)[0] for line in (self.home / "calls").read_text().splitlines()]
+        return [words for words in found if words[0] != "compose"]
 
     def environments(self) -> list[dict[str, str]]:
         return [json.loads(line)[1] for line in (self.home / "calls").read_text().splitlines()]
@@ -130,8 +163,10 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compose: Compose, ch
     (folder / "docker").write_text(DOCKER.format(python=sys.executable, home=str(tmp_path)))
     (folder / "docker").chmod(0o755)
     monkeypatch.setenv("PATH", str(folder), prepend=":")
+    monkeypatch.setattr(questions, "ready", lambda *_: (True, ""))  # the dashboard, on its published port
     docker_engine.probe.cache_clear()
     fake = FakeDocker(tmp_path)
+    fake.answer("exec", "id-of-postgres", out="18.6|7711065425817272354\n0002\n")
     fake.answer("version", "{{.Server.Version}}", out="26.1.5\n")
     fake.answer("compose", "version", "--short", out="2.40.3\n")
     fake.answer("config", "--images", out="ghcr.io/railwayapp-templates/postgres-ssl:18\n")
@@ -207,7 +242,7 @@ def test_down_keeps_the_volume_and_reset_does_not(checkout: Checkout, docker: Fa
     ("act", "expected"),
     [
         (lambda target: target.exec("dashboard", ["tradedb", "info"]), ["exec", "-T", "dashboard", "tradedb", "info"]),
-        (lambda target: target.exec("ops", ["true"]), ["run", "--rm", "--no-deps", "-T", "ops", "true"]),
+        (lambda target: target.exec("ops", ["true"]), ["run", "--rm", "--no-deps", "-T", "--name", "ops", "true"]),
         (lambda target: target.logs("ops", follow=True), ["logs", "--no-color", "--tail=200", "--follow", "ops"]),
         (
             lambda target: target.psql(["-c", "SELECT 1"]),
@@ -233,6 +268,89 @@ def test_a_service_that_is_not_there(checkout: Checkout) -> None:
             ask()
         assert caught.value.why == "The services are: postgres, trading-bot, dashboard, ops. Nothing was done."
         assert caught.value.exit_code == 2
+
+
+def test_reset_says_what_stays(
+    checkout: Checkout, docker: FakeDocker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Checkout, "find", lambda: checkout)
+    checkout.remember(target="compose")
+    (checkout.home / "postgres").mkdir()
+    stack.reset(None, assume_yes=True)
+    shown = capsys.readouterr()
+    project = env_file.read(checkout)["COMPOSE_PROJECT_NAME"]
+    assert f"docker image rm {project}-dashboard {project}-ops {project}-trading-bot\n" in shown.err
+    assert f"The embedded target keeps a database of its own in {checkout.home / 'postgres'}" in shown.out
+    assert ".venv/bin/switchyard reset --target embedded" in shown.out
+    stack.reset("embedded", assume_yes=True)
+    assert "The data is deleted" in capsys.readouterr().out
+    stack.reset("embedded", assume_yes=True)
+    assert "There is no data to delete: the embedded target has none." in capsys.readouterr().out
+
+
+def test_the_other_targets_data_is_mentioned_when_the_target_changes(
+    checkout: Checkout, docker: FakeDocker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Checkout, "find", lambda: checkout)
+    (checkout.home / "postgres").mkdir()
+    checkout.remember(target="embedded")
+    words = f"The embedded target keeps a database of its own in {checkout.home / 'postgres'}"
+    stack.up("compose", [], new_ports=False, assume_yes=True)
+    assert words in capsys.readouterr().err
+    stack.up("compose", [], new_ports=False, assume_yes=True)
+    assert words not in capsys.readouterr().err
+    assert ComposeTarget(checkout).data_place() is None
+    docker.answer("volume", "ls", out="switchyard-1_postgres-data\n")
+    assert ComposeTarget(checkout).data_place() == "the volume switchyard-1_postgres-data"
+    docker.answer("volume", "ls", code=1, err="Cannot connect to the Docker daemon")
+    assert ComposeTarget(checkout).data_place() is None
+
+
+def test_up_says_that_everything_ran_only_if_it_did_nothing(
+    checkout: Checkout, docker: FakeDocker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Checkout, "find", lambda: checkout)
+    stack.up("compose", [], new_ports=False, assume_yes=True)
+    assert "Everything ran already; checked in " in capsys.readouterr().out
+    memory = checkout.home / "images.json"
+    memory.write_text(json.dumps(json.loads(memory.read_text()) | {"dashboard": ["of before", "id-dashboard"]}))
+    stack.up("compose", [], new_ports=False, assume_yes=True)
+    assert "\nFinished in " in capsys.readouterr().out
+
+
+def test_roles_are_said_once(
+    checkout: Checkout, docker: FakeDocker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Checkout, "find", lambda: checkout)
+    checkout.remember(target="compose")
+    docker.answer("switchyard", "db", "roles", out="role monitor: password set\nThe roles are as they should be.\n")
+    stack.ensure_roles()
+    assert capsys.readouterr().out == "role monitor: password set\nThe roles are as they should be.\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_command_inside_and_its_exit_code_counts(
+    checkout: Checkout, docker: FakeDocker, number: signal.Signals
+) -> None:
+    """The client passes none on, so what runs inside is found by a mark in its environment."""
+    docker.answer("exec", "lasting", waits_for="ended", code=5)
+    docker.answer("exec", "sh", makes="ended")
+    program = "import sys; from switchyard.cli import main; main(['exec', 'dashboard', '--', 'lasting'])"
+    settings = {"SWITCHYARD_HOME": str(checkout.home), "SWITCHYARD_ENV_FILE": str(checkout.env_file)}
+    checkout.remember(target="compose")
+    with subprocess.Popen([sys.executable, "-c", program], env={**os.environ, **settings}) as process:
+        deadline = time.monotonic() + 60
+        while not any("lasting" in words for words in docker.calls()):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(60) == 5
+    [asked] = [words for words in docker.calls() if "lasting" in words]
+    mark = asked[asked.index("--env") + 1]
+    assert mark.startswith("SWITCHYARD_EXEC=")
+    assert ["docker", "exec", "id-of-dashboard", "sh", "-c", compose_target.END_MARKED, mark][
+        1:
+    ] in docker.plain_calls()
 
 
 def test_restart_waits_and_ops_is_run_again(checkout: Checkout, docker: FakeDocker) -> None:
@@ -350,6 +468,17 @@ def test_ops_that_fails_is_quoted_with_its_own_error_and_exit_code(checkout: Che
     assert (error.code, error.exit_code) == ("COMPOSE-011", 78)
     assert "error DB-004: password authentication failed | Why. | Fix: this" in error.why
     assert [words[-1] for words in docker.calls()] == ["postgres", "ops"]
+
+
+def test_another_superuser_password_is_said_as_on_the_embedded_target(checkout: Checkout, docker: FakeDocker) -> None:
+    docker.states(postgres="running healthy", ops="exited 78", dashboard="running healthy")
+    said = (
+        "error DB-003: postgres.railway.internal:5432/railway refuses the password of postgres\n  Why.\n  Fix: this\n"
+    )
+    docker.answer("logs", "ops", out=said)
+    error = failure(checkout)
+    assert (error.code, error.exit_code) == ("STACK-042", 78)
+    assert f"put the old one back into {checkout.env_file}, or make reset" in error.fix
 
 
 @pytest.mark.parametrize(
@@ -494,15 +623,15 @@ def test_last_words_are_the_error_or_the_last_lines() -> None:
 def test_what_inspect_prints_is_read_line_by_line() -> None:
     facts = (
         '{"id":"1","service":"postgres","state":{"Status":"running","ExitCode":0,"Health":{"Status":"healthy"}},'
-        '"ports":{"5432/tcp":null}}\n'
-        '{"id":"2","service":"ops","state":{"Status":"exited","ExitCode":1},"ports":{}}\n'
+        '"ports":{"5432/tcp":null},"check":{"Test":["CMD-SHELL","pg_isready"]}}\n'
+        '{"id":"2","service":"ops","state":{"Status":"exited","ExitCode":1},"ports":{},"check":null}\n'
         '{"id":"3","service":"dashboard","state":{"Status":"running","ExitCode":0,"Health":{"Status":"starting"}},'
-        '"ports":{"8080/tcp":[{"HostIp":"127.0.0.1","HostPort":"25000"}]}}\n'
+        '"ports":{"8080/tcp":[{"HostIp":"127.0.0.1","HostPort":"25000"}]},"check":{"Test":["CMD","python","x"]}}\n'
     )
     assert containers(facts) == {
-        "postgres": Container("1", "postgres", "running", "healthy", 0, {}),
+        "postgres": Container("1", "postgres", "running", "healthy", 0, {}, ("sh", "-c", "pg_isready")),
         "ops": Container("2", "ops", "exited", "", 1, {}),
-        "dashboard": Container("3", "dashboard", "running", "starting", 0, {8080: 25000}),
+        "dashboard": Container("3", "dashboard", "running", "starting", 0, {8080: 25000}, ("python", "x")),
     }
     assert containers("") == {}
 
@@ -512,17 +641,62 @@ def test_what_inspect_prints_is_read_line_by_line() -> None:
     [
         (None, "stopped", False),
         (RUNNING, "running", True),
-        (replace(RUNNING, health="starting"), "starting", False),
-        (replace(RUNNING, health="unhealthy"), "running", False),
+        (replace(RUNNING, health="starting"), "starting", True),
+        (replace(RUNNING, health="unhealthy"), "running", True),
         (replace(RUNNING, state="restarting", exit_code=1), "failed", False),
         (replace(RUNNING, state="exited", exit_code=0), "stopped", False),
         (replace(RUNNING, state="exited", exit_code=137), "failed", False),
         (replace(RUNNING, state="paused"), "paused", False),
     ],
 )
-def test_a_status_line_is_what_the_engine_says(container: Container | None, state: str, healthy: bool) -> None:
-    seen = service_status("dashboard", container, None)
-    assert (seen.state, seen.healthy) == (state, healthy)
+def test_a_status_line_is_what_the_service_says(container: Container | None, state: str, healthy: bool) -> None:
+    """The engine's own opinion is up to half a minute old, in both directions."""
+    seen = service_status("dashboard", container, None, ready=False)
+    assert (seen.state, seen.healthy) == (state, False)
+    seen = service_status("dashboard", container, None, ready=True)
+    assert (seen.state, seen.healthy) == ("running" if state == "starting" else state, healthy)
+
+
+@pytest.mark.parametrize(
+    ("asked", "fails"), [("trading-bot", "trading-bot"), ("dashboard", "dashboard"), ("postgres", "postgres")]
+)
+def test_status_asks_the_services_themselves(
+    checkout: Checkout, docker: FakeDocker, monkeypatch: pytest.MonkeyPatch, asked: str, fails: str
+) -> None:
+    """Everything is healthy to the engine, whose last questions were before the trouble."""
+    assert ComposeTarget(checkout).status().healthy
+    places: list[tuple[str, int]] = []
+    if asked == "dashboard":
+        monkeypatch.setattr(
+            questions, "ready", lambda host, port, *_: (places.append((host, port)) is not None, "no answer")
+        )
+    else:
+        docker.answer("exec", f"id-of-{asked}", code=2, err="psql: error: FATAL:  sorry, too many clients already\n")
+    found = ComposeTarget(checkout).status()
+    assert {service.name for service in found.services if not service.healthy} == {fails}
+    assert {service.state for service in found.services} == {"running"}
+    assert found.database.reason == (
+        "Postgres has no connection left, not even for its superuser" if asked == "postgres" else None
+    )
+    if asked == "dashboard":
+        assert places == [("127.0.0.1", int(env_file.read(checkout)["DASHBOARD_PORT"]))]
+
+
+def test_a_service_that_does_not_answer_status_is_not_waited_for(
+    checkout: Checkout, docker: FakeDocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compose_target, "ANSWER_TIMEOUT_S", 2)
+    real = client.run
+
+    def hang(command: list[str], environment: Mapping[str, str], timeout_s: float) -> Any:
+        if "id-of-trading-bot" in command or "id-of-postgres" in command:
+            command = ["sleep", "600"]
+        return real(command, environment, timeout_s)
+
+    monkeypatch.setattr(compose_target, "run", hang)
+    found = ComposeTarget(checkout).status()
+    assert [service.healthy for service in found.services] == [False, False, True]
+    assert found.database.reason == "no answer within 2 s"
 
 
 def test_status_never_raises_because_something_is_away(checkout: Checkout, docker: FakeDocker) -> None:
@@ -534,8 +708,9 @@ def test_status_never_raises_because_something_is_away(checkout: Checkout, docke
     assert ComposeTarget(checkout).status().database.revision == "0002"
     docker.answer("exec", code=1, err="the database system is starting up")
     status = ComposeTarget(checkout).status()
-    assert [service.healthy for service in status.services] == [True, True, True]
+    assert [service.healthy for service in status.services] == [False, False, True]
     assert (status.database.host, status.database.system_identifier) == ("postgres.railway.internal", None)
+    assert status.database.reason == "Postgres is starting"
     docker.answer("ps", "--all", code=1, err="Cannot connect to the Docker daemon")
     assert [service.state for service in ComposeTarget(checkout).status().services] == ["stopped"] * 3
 

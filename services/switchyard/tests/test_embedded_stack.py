@@ -143,9 +143,11 @@ def test_the_status_object(stack: Instance) -> None:
     shown = ok(stack.run("status", "--json")).json()
     assert set(shown) == {"schema_version", "target", "services", "database"}
     assert (shown["schema_version"], shown["target"]) == (1, "embedded")
-    assert [set(service) for service in shown["services"]] == [{"name", "state", "url", "healthy"}] * 3
+    assert [set(service) for service in shown["services"]] == [{"name", "state", "url", "healthy", "own"}] * 3
     database = shown["database"]
-    assert set(database) == {"host", "port", "server_version", "system_identifier", "revision", "head"}
+    assert set(database) == {"host", "port", "server_version", "system_identifier", "revision", "head", "reason"}
+    assert database["reason"] is None
+    assert "\nTarget: embedded\n" in ok(stack.run("status")).out
     assert database["host"] == "127.0.0.1"
     assert database["server_version"].startswith("18.")
     assert database["revision"] == database["head"]
@@ -203,6 +205,10 @@ def test_each_role_has_a_url_that_works(stack: Instance) -> None:
 def test_a_command_gets_a_service_s_own_environment_and_no_other_s(stack: Instance) -> None:
     own = {"trading-bot": {"TRADING_BOT_DB_PASSWORD"}, "dashboard": set[str]()}
     own["dashboard"] = {"DASHBOARD_DB_PASSWORD", "DASHBOARD_PASSWORD", "DASHBOARD_SESSION_SECRET"}
+    shown = ok(stack.run("config", "show", "--service", "dashboard", "--json")).json()
+    sources = {line["name"]: line["source"] for line in shown["settings"]}
+    wanted = {"DASHBOARD_USER": ".env", "DATABASE_URL": "environment", "LOG_LEVEL": "default"}
+    assert {name: sources[name] for name in wanted} == wanted
     for service, allowed in own.items():
         shown = ok(stack.run("exec", service, "--", "env")).out
         running = str(psutil.Process(pid_of(stack, service)).environ())
@@ -301,6 +307,7 @@ def test_changed_settings_count_after_up_and_restart_only_whom_they_concern(stac
     code, shown = on_a_terminal(stack, "", "up")
     assert code == 0, shown
     assert "dashboard stopped: settings or code changed" in shown
+    assert "Finished in " in shown, "it is not true that everything ran already"
     after = {name: pid_of(stack, name) for name in before}
     assert {name for name in before if before[name] != after[name]} == {"dashboard"}
     assert f"Login: owner / {settings(stack)['DASHBOARD_PASSWORD']}" in shown, "a terminal gets the password"
@@ -353,7 +360,7 @@ def test_status_says_what_runs_although_env_is_gone(stack: Instance) -> None:
     try:
         shown = stack.run("status")
         assert shown.code == 1
-        words = {line.split()[1] for line in shown.out.splitlines()[2:]}
+        words = {line.split()[1] for line in shown.out.splitlines()[2:5]}
         assert words <= {"running,", "starting"}, shown.out
         assert "error ENV-010" in shown.err
         assert "does not answer" not in shown.out
@@ -433,6 +440,8 @@ def test_a_wrong_superuser_password(stopped: Instance) -> None:
     edit(stopped, "POSTGRES_PASSWORD", "another")
     try:
         said = refused(stopped.run("up"), "STACK-042", 78)
+        shown = stopped.run("status").out
+        assert "The database tells nothing of itself: Postgres refuses POSTGRES_PASSWORD of .env" in shown
     finally:
         edit(stopped, "POSTGRES_PASSWORD", right)
     assert "Postgres refuses the password of its superuser" in said
@@ -472,6 +481,9 @@ def test_a_source_that_is_not_there_stops_up_before_anything_starts(stopped: Ins
     assert "source bot: there is no file /nowhere/bot.db" in said
     assert processes(stopped) == []
     assert stopped.run("up", "--source", "/nowhere/bot.db").code == 2
+    both = stopped.run("up", "--source", "bot=/nowhere/bot.db", "--source", "old=/nowhere/old.db")
+    assert "2 sources were given" in refused(both, "COPY-027", 2)
+    assert processes(stopped) == []
 
 
 @contextlib.contextmanager

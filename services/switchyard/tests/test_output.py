@@ -46,7 +46,7 @@ def test_a_long_step_gives_signs_of_life_with_what_it_waits_for(monkeypatch: pyt
         deadline = time.monotonic() + 60
         while "starting up" not in stream.getvalue() and time.monotonic() < deadline:
             time.sleep(0.01)
-    assert re.search(r"^  … Postgres: starting up \(\d+ s so far\)\n", stream.getvalue(), re.MULTILINE)
+    assert re.search(r"^  … not yet: Postgres \(\d+ s so far; starting up\)\n", stream.getvalue(), re.MULTILINE)
 
 
 @pytest.mark.parametrize("variable", ["NO_COLOR", "TERM"])

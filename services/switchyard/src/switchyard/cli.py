@@ -177,21 +177,28 @@ def env() -> None:
 
 
 @cli.command()
+@click.option("--target", type=TARGET, help="Whose database; without it that of the target that was used last.")
 @yes_option
-def reset(assume_yes: bool) -> None:
+def reset(target: str | None, assume_yes: bool) -> None:
     """Stop everything and DELETE THE DATABASE. Asks first; without a terminal it needs --yes.
 
     \b
     switchyard reset
+    switchyard reset --target embedded
     """
     from switchyard import stack
 
-    stack.reset(assume_yes=assume_yes)
+    stack.reset(target, assume_yes=assume_yes)
 
 
 @cli.group()
 def db() -> None:
-    """The database: its URL, its roles, its schema."""
+    """The database: its URL, its roles, its schema.
+
+    \b
+    switchyard db url --role dashboard
+    switchyard db roles
+    """
 
 
 @db.command(name="url")
@@ -233,7 +240,11 @@ def db_prepare() -> None:
 
 @cli.group(name="config")
 def config_group() -> None:
-    """The settings."""
+    """The settings.
+
+    \b
+    switchyard config show --service dashboard
+    """
 
 
 @config_group.command(name="show")

@@ -66,6 +66,7 @@ class Progress:
         self._quiet = quiet
         self._open_line = False  # a terminal shows the running step on a line that is still being written
         self._lock = threading.RLock()
+        self.changed = False  # whether a step did more than look: started, stopped, made or corrected something
         self.started = time.monotonic()
 
     def note(self, text: str) -> None:
@@ -118,8 +119,8 @@ class Progress:
         wait_s = FIRST_SIGN_OF_LIFE_S
         while not done.wait(wait_s):
             wait_s = SIGN_OF_LIFE_S
-            detail = f": {printable(step.detail)}" if step.detail else ""
-            self.note(f"… {step.title}{detail} ({step.elapsed_s:.0f} s so far)")
+            detail = f"; {printable(step.detail)}" if step.detail else ""
+            self.note(f"… not yet: {step.title} ({step.elapsed_s:.0f} s so far{detail})")
 
     def _end_open_line(self) -> None:
         if self._open_line:

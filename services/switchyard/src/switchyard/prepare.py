@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 WAIT_TIMEOUT_S = 60.0
 POLL_S = 0.1
+ROLES_ARE_RIGHT = "The roles are as they should be."
 
 
 def admin_url_of_environment() -> str:
@@ -53,6 +54,8 @@ def prepare(admin_url: str, role_passwords: Mapping[str, str], report: Progress)
         changes = ensure_roles(admin_url, role_passwords)
         step.detail = "migrations"
         result = migrate.upgrade(as_role(admin_url, "migrator", role_passwords["migrator"]))
+    if changes or result.applied:
+        report.changed = True
     if changes:
         report.note(f"roles: {len(changes)} settings made or corrected")
     if result.applied:

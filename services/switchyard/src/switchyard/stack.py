@@ -12,13 +12,16 @@ from switchyard.checkout import Checkout, read_json
 from switchyard.output import Progress, print_json, styled, table
 from switchyard.targets import (
     SERVICES,
+    TARGET_NAMES,
     DatabaseStatus,
     ServiceStatus,
     StackStatus,
     choose_target,
     current_target,
     find_target,
+    make_target,
 )
+from switchyard.transfer.source_option import require_one
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,11 +34,16 @@ def up(target_name: str | None, sources: Sequence[Source], *, new_ports: bool, a
     """Start the stack and print where it is. See `switchyard up --help`."""
     report = Progress()
     checkout = Checkout.find()
+    if sources:
+        require_one(len(sources))
     for source in sources:
         _require_file(source)
     with checkout.lock("up"):
+        last = checkout.known_target()
         choice = choose_target(checkout, target_name)
         report.note(f"target: {choice.target.name} ({choice.reason})")
+        if choice.target.name != last and (elsewhere := _data_elsewhere(checkout, choice.target.name)):
+            report.note(elsewhere)
         _make_env(checkout, report)
         values = env_file.read(checkout)
         if env_file.readable_by_others(checkout):
@@ -50,7 +58,7 @@ def up(target_name: str | None, sources: Sequence[Source], *, new_ports: bool, a
         status = choice.target.up(report, sources, assume_yes=assume_yes)
     _print_services(status)
     _print_login(values, status)
-    word = "Everything ran already; checked" if ran_before and not sources else "Finished"
+    word = "Everything ran already; checked" if ran_before and not report.changed and not sources else "Finished"
     sys.stdout.write(f"{word} in {report.elapsed_s:.1f} s\n")
 
 
@@ -83,6 +91,8 @@ def status(*, as_json: bool) -> int:
         print_json(found.as_dict())
     else:
         _print_services(found)
+        if found.target is not None:
+            sys.stdout.write(f"\nTarget: {found.target}\n")
         if problem is None:
             _print_database(found)
     if problem is not None:
@@ -135,8 +145,8 @@ def write_env() -> None:
     sys.stdout.write(f"{checkout.env_file} is there already and is left as it is. Next: make up\n")
 
 
-def reset(*, assume_yes: bool) -> None:
-    """Delete the stack's data after a question whose default is No.
+def reset(target_name: str | None, *, assume_yes: bool) -> None:
+    """Delete the data of a target, or of the one that was used last, after a question whose default is No.
 
     Raises: SwitchyardError: STACK-008, nobody can be asked and --yes was not given.
     """
@@ -144,9 +154,12 @@ def reset(*, assume_yes: bool) -> None:
 
     report = Progress()
     checkout = Checkout.find()
-    target = find_target(checkout)
-    if target is None:
-        sys.stdout.write("There is no data to delete: nothing was ever started here.\n")
+    target = make_target(target_name, checkout) if target_name else find_target(checkout)
+    if target is None or (target_name and not target.running() and target.data_place() is None):
+        never = "nothing was ever started here" if target is None else f"the {target.name} target has none"
+        sys.stdout.write(f"There is no data to delete: {never}.\n")
+        if elsewhere := _data_elsewhere(checkout, target.name if target else None):
+            sys.stdout.write(f"{elsewhere}\n")
         return
     if not assume_yes:
         if not sys.stdin.isatty():
@@ -164,8 +177,23 @@ def reset(*, assume_yes: bool) -> None:
             return
     with checkout.lock("reset"):
         target.reset(report)
-        checkout.remember(target=None)
+        if checkout.state().target == target.name:
+            checkout.remember(target=None)
     sys.stdout.write(f"The data is deleted ({report.elapsed_s:.1f} s); .env and the ports stay. Next: make up\n")
+    if elsewhere := _data_elsewhere(checkout, target.name):
+        sys.stdout.write(f"{elsewhere}\n")
+
+
+def _data_elsewhere(checkout: Checkout, but: str | None) -> str | None:
+    """Return a sentence on the database that another target than `but` keeps for this checkout; None without one."""
+    for name in TARGET_NAMES:
+        place = make_target(name, checkout).data_place() if name != but else None
+        if place is not None:
+            return (
+                f"The {name} target keeps a database of its own in {place}; it stays as it is. "
+                f"To delete it: .venv/bin/switchyard reset --target {name}"
+            )
+    return None
 
 
 def database_url(role: str) -> str:
@@ -188,7 +216,7 @@ def ensure_roles() -> None:
         changes = prepare.ensure_roles(prepare.admin_url_of_environment(), passwords_from(os.environ))
     for change in changes:
         sys.stdout.write(f"{change}\n")
-    sys.stdout.write("The roles are as they should be.\n")
+    sys.stdout.write(f"{prepare.ROLES_ARE_RIGHT}\n")
 
 
 def prepare_database() -> None:
@@ -272,8 +300,10 @@ def _print_database(found: StackStatus) -> None:
         sys.stdout.write("\nsupervisor is gone: what runs goes on, and nothing would restart it. Next: make up\n")
     if found.target is None:
         sys.stdout.write("\nNothing was started here yet. Next: make up\n")
+    elif database.reason is not None:
+        sys.stdout.write(f"\nThe database tells nothing of itself: {database.reason}. Next: make up\n")
     elif database.system_identifier is None:
-        sys.stdout.write("\nThe database does not answer. Next: make up\n")
+        sys.stdout.write("\nThe database does not run. Next: make up\n")
     else:
         behind = "" if database.revision == database.head else f", but this code needs {database.head}"
         sys.stdout.write(

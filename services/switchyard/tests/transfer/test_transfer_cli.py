@@ -77,7 +77,8 @@ def test_json_is_one_object_and_the_second_run_says_unchanged(
     third = switchyard(*command[:-1], database=table, tmp_path=tmp_path)
     assert third.returncode == 0
     assert third.stdout.startswith(
-        f"Already copied on {report['copied_at']}, run {report['run_id']}. Nothing was changed."
+        f"Already copied on {report['copied_at'][:19].replace('T', ' ')} UTC, run {report['run_id']}. "
+        "Nothing was changed."
     )
 
 

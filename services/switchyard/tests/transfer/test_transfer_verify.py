@@ -64,6 +64,7 @@ VALUES: dict[str, Encode] = {
 def without_constraints(database: ThrowawayDatabase) -> None:
     """Take away what the server itself would refuse these defects by: the verification alone must see them."""
     for table in LEGACY:
+        database.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")  # their sums take no NULL either
         for (name,) in database.execute(
             "SELECT conname FROM pg_constraint WHERE contype IN ('f', 'u') AND conrelid = %s::regclass", (table,)
         ):

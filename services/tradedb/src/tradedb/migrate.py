@@ -296,13 +296,12 @@ def _precision_differs(
 
 def _lost_revision() -> SwitchyardError:
     """Return the error for a database of ours that no longer says how far it was migrated."""
-    head = head_revision()
+    note = f"INSERT INTO alembic_version VALUES ('{head_revision()}')"  # noqa: S608  # for a person to run
     return SwitchyardError(
         "SCHEMA-009",
         "the tables are there, but alembic_version, which says of which revision they are, is empty",
         why="somebody emptied it; migrating from the start would meet tables that are there. Nothing was changed.",
-        fix="restore it from a backup; if this code worked on it before: "
-        f"switchyard psql -c \"INSERT INTO alembic_version VALUES ('{head}')\"",  # noqa: S608  # for a person
+        fix=f'restore it from a backup; if this code worked on it before: switchyard psql -c "{note}"',
         exit_code=EXIT_FAILED,
     )
 

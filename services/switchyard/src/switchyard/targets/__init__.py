@@ -9,7 +9,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from tradedb.errors import EXIT_USAGE, SwitchyardError
+from tradedb.errors import EXIT_CONFIG, EXIT_USAGE, SwitchyardError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +58,11 @@ class ServiceStatus:
 
 @dataclass(frozen=True)
 class DatabaseStatus:
-    """The database behind the services; every field is None while it does not answer, except where it is expected."""
+    """The database behind the services; every field is None while it does not answer, except where it is expected.
+
+    Args:
+        reason: why nothing is known of it although it runs; None when it answered, and when it is stopped.
+    """
 
     host: str | None = None
     port: int | None = None
@@ -66,6 +70,7 @@ class DatabaseStatus:
     system_identifier: str | None = None
     revision: str | None = None
     head: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,10 @@ class Target(Protocol):
 
     def reset(self, report: Progress) -> None:
         """Stop everything and delete the data. The question was asked before."""
+        ...
+
+    def data_place(self) -> str | None:
+        """Return where this target keeps its database, running or not; None if it has none. Never raises."""
         ...
 
 
@@ -227,6 +236,17 @@ def current_target(checkout: Checkout) -> Target:
             fix="make up",
         )
     return target
+
+
+def superuser_refused(checkout: Checkout) -> SwitchyardError:
+    """Return the error for a POSTGRES_PASSWORD that is not the one that the database was made with."""
+    return SwitchyardError(
+        "STACK-042",
+        "Postgres refuses the password of its superuser",
+        why="POSTGRES_PASSWORD in .env is not the one that this database was made with. Nothing was changed.",
+        fix=f"put the old one back into {checkout.env_file}, or make reset (deletes the data)",
+        exit_code=EXIT_CONFIG,
+    )
 
 
 def require_service(service: str | None, allowed: Sequence[str]) -> None:

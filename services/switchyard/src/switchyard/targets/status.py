@@ -27,14 +27,40 @@ def ready(host: str, port: int, timeout_s: float = ASK_TIMEOUT_S) -> tuple[bool,
     return False, str(_object(body).get("reason") or f"/readyz says {answer.status}")
 
 
+# what Postgres or its client says -> what that means to the owner of the stack; the first that occurs wins
+REASONS = (
+    ("password authentication failed", "Postgres refuses POSTGRES_PASSWORD of .env: it was made with another one"),
+    ("too many clients", "Postgres has no connection left, not even for its superuser"),
+    ("remaining connection slots", "Postgres has no connection left for anybody but its superuser"),
+    ("starting up", "Postgres is starting"),
+    ("not yet accepting connections", "Postgres is starting"),
+    ("in recovery mode", "Postgres recovers from a crash"),
+    ("shutting down", "Postgres is stopping"),
+    ("No such file or directory", "Postgres is starting"),  # its socket, in a container
+    ("Connection refused", "nothing listens there"),
+    ("timeout expired", "it accepts the connection and says nothing: Postgres is frozen or overloaded"),
+    ("statement timeout", "it accepts the connection and says nothing: Postgres is frozen or overloaded"),
+    ('database "railway" does not exist', 'Postgres runs, but its database "railway" is not there'),
+)  # fmt: skip
+
+
+def reason(said: str) -> str:
+    """Return a clause that says why the database was of no use, from the words of Postgres or of its client."""
+    for words, meaning in REASONS:
+        if words in said:
+            return meaning
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return lines[-1].removeprefix("FATAL:").strip() if lines else "it gave no reason"
+
+
 def database(url: str, host: str, port: int) -> DatabaseStatus:
-    """Return what the database at `url` says of itself; host and port alone when it does not answer."""
+    """Return what the database at `url` says of itself; host, port and the reason when it does not."""
     import psycopg2
 
     try:
         connection = psycopg2.connect(url, connect_timeout=ASK_TIMEOUT_S, application_name="switchyard status")
-    except psycopg2.Error:
-        return DatabaseStatus(host=host, port=port)
+    except psycopg2.Error as error:
+        return DatabaseStatus(host=host, port=port, reason=reason(str(error)))
     try:
         with connection.cursor() as cursor:
             cursor.execute("SET statement_timeout = '3s'")
@@ -45,8 +71,8 @@ def database(url: str, host: str, port: int) -> DatabaseStatus:
             if (cursor.fetchone() or (False,))[0]:
                 cursor.execute("SELECT version_num FROM public.alembic_version")
                 revision = (cursor.fetchone() or (None,))[0]
-    except psycopg2.Error:
-        return DatabaseStatus(host=host, port=port)
+    except psycopg2.Error as error:
+        return DatabaseStatus(host=host, port=port, reason=reason(str(error)))
     finally:
         connection.close()
     return DatabaseStatus(host, port, version, identifier, revision, head())

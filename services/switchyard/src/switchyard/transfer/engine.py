@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import psycopg2.errors
-from tradedb.errors import EXIT_UNREACHABLE, EXIT_USAGE, SwitchyardError
+from tradedb.errors import EXIT_UNREACHABLE, SwitchyardError
 
 from switchyard.transfer import ledger
 from switchyard.transfer.check import check_keys, check_values
@@ -19,6 +19,7 @@ from switchyard.transfer.plan import Plan, make_plan
 from switchyard.transfer.report import CopyReport, TableReport
 from switchyard.transfer.snapshot import Source, snapshot
 from switchyard.transfer.source import SourceDatabase
+from switchyard.transfer.source_option import require_one
 from switchyard.transfer.target import (
     LOCK_TIMEOUT_S,
     assume_owner,
@@ -102,14 +103,7 @@ def copy(
         dry_run: check everything, write nothing.
     Raises: SwitchyardError: COPY-001 … COPY-028; nothing was changed, except COPY-025, which says how to find out.
     """
-    if len(sources) != 1:
-        raise SwitchyardError(
-            "COPY-027",
-            f"{len(sources)} sources were given; a copy takes one",
-            why="Rows of several files need rules for merging, and there are none yet. Nothing was changed.",
-            fix="name one file: switchyard copy --source bot=data/trading_bot.db",
-            exit_code=EXIT_USAGE,
-        )
+    require_one(len(sources))
     [(label, path)] = sources.items()
     job = _Job(Source(label, path), resolve_url(target_url), report, datetime.now(UTC), time.monotonic())
     with contextlib.ExitStack() as stack:

@@ -78,8 +78,9 @@ class CopyReport:
         notes = "".join(f"note: {printable(note)}\n" for note in self.notes)
         file = printable(self.source["file"])
         if self.status == "unchanged":
+            when = (self.copied_at or "").partition(".")[0].replace("T", " ")
             return (
-                f"{notes}Already copied on {self.copied_at}, run {self.run_id}. Nothing was changed.\n"
+                f"{notes}Already copied on {when} UTC, run {self.run_id}. Nothing was changed.\n"
                 f"The content of {file} is the same as then ({self.plan.rows:,} rows)."
             )
         if self.status in ("planned", "declined"):

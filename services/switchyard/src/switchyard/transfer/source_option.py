@@ -6,9 +6,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from tradedb.errors import EXIT_USAGE, SwitchyardError
 
 if TYPE_CHECKING:
     from switchyard.transfer.snapshot import Source
+
+
+def require_one(count: int) -> None:
+    """Return if exactly one source was given.
+
+    Raises: SwitchyardError: COPY-027.
+    """
+    if count != 1:
+        raise SwitchyardError(
+            "COPY-027",
+            f"{count} sources were given; a copy takes one",
+            why="Rows of several files need rules for merging, and there are none yet. Nothing was changed.",
+            fix="name one file: switchyard copy --source bot=data/trading_bot.db",
+            exit_code=EXIT_USAGE,
+        )
 
 
 class SourceType(click.ParamType):

@@ -20,12 +20,13 @@ from switchyard import env_file
 from switchyard.targets import docker_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from switchyard.checkout import Checkout
     from switchyard.output import Step
 
 ASK_TIMEOUT_S = 15  # a question to the engine
+CLIENT_END_TIMEOUT_S = 30  # after the command inside has ended
 STOP_TIMEOUT_S = 120  # Postgres may take its stop_grace_period
 LAST_LINES = 40  # of a container's log, to find its last words in
 SHOWN_LINES = 6  # in an error
@@ -35,8 +36,36 @@ DETAIL_WIDTH = 90
 # what is asked of ``docker inspect`` for each container: one JSON object a line
 FACTS = (
     '{"id":{{json .Id}},"service":{{json (index .Config.Labels "com.docker.compose.service")}},'
-    '"state":{{json .State}},"ports":{{json .NetworkSettings.Ports}}}'
+    '"state":{{json .State}},"ports":{{json .NetworkSettings.Ports}},"check":{{json .Config.Healthcheck}}}'
 )
+
+
+class Signalled(Exception):  # no error: somebody asked this process to end
+    """A signal that asks this process to end arrived."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextlib.contextmanager
+def raised_signals() -> Iterator[None]:
+    """Raise Signalled in the body at SIGINT, SIGTERM or SIGHUP; only once, so that what follows is left in peace."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+
+    def arrived(number: int, _frame: object) -> None:
+        for each in kept:
+            signal.signal(each, signal.SIG_IGN)
+        raise Signalled(number)
+
+    for number in kept:
+        signal.signal(number, arrived)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is arrived:
+            for number, handler in kept.items():
+                signal.signal(number, handler)
 
 
 @dataclass(frozen=True)
@@ -48,6 +77,7 @@ class Container:
         health: healthy, unhealthy, starting, or empty for a service without a health check.
         exit_code: of its last end.
         published: the host port of each published container port.
+        check: the command of its health check, which exits 0 when the service is ready; empty if it has none.
     """
 
     id: str
@@ -56,6 +86,7 @@ class Container:
     health: str
     exit_code: int
     published: Mapping[int, int]
+    check: tuple[str, ...] = ()
 
     @property
     def ready(self) -> bool:
@@ -75,7 +106,10 @@ def containers(facts: str) -> dict[str, Container]:
         state = entry["state"]
         health = (state.get("Health") or {}).get("Status", "")
         service = entry["service"]
-        found[service] = Container(entry["id"], service, state["Status"], health, state["ExitCode"], published)
+        test = (entry.get("check") or {}).get("Test") or []
+        shell = ("sh", "-c") if test[:1] == ["CMD-SHELL"] else ()
+        check = (*shell, *test[1:]) if test[:1] in (["CMD"], ["CMD-SHELL"]) else ()
+        found[service] = Container(entry["id"], service, state["Status"], health, state["ExitCode"], published, check)
     return found
 
 
@@ -189,10 +223,28 @@ class Compose:
         if status != 0:
             complain(f"docker compose {args[0]}", lines)
 
-    def attach(self, *args: str) -> int:
-        """Run it on this process's own stdin, stdout and stderr; return its exit code."""
+    def attach(self, *args: str, end_inside: Callable[[], object] | None = None) -> int:
+        """Run it on this process's own stdin, stdout and stderr; return its exit code.
+
+        Args:
+            args: of ``docker compose``.
+            end_inside: ends what runs inside, when this process is told to end: the client passes no signal on.
+        """
         sys.stdout.flush()
-        return subprocess.run(self.command(*args), env=self.environment(), check=False).returncode
+        if end_inside is None:
+            return subprocess.run(self.command(*args), env=self.environment(), check=False).returncode
+        with subprocess.Popen(self.command(*args), env=self.environment()) as client:
+            try:
+                with raised_signals():
+                    return client.wait()
+            except Signalled as told:
+                end_inside()
+                try:
+                    code = client.wait(CLIENT_END_TIMEOUT_S)
+                except subprocess.TimeoutExpired:
+                    client.kill()
+                    code = -signal.SIGKILL
+                return code if code >= 0 else 128 + told.number
 
     # ---- questions
 

@@ -80,6 +80,7 @@ def build_outdated(report: Progress, checkout: Checkout, compose: Compose) -> No
     wanted = outdated(read_json(memory), fingerprints, present(compose))
     if not wanted:
         return
+    report.changed = True
     with report.step(f"build the image{'s' if len(wanted) > 1 else ''} of {', '.join(wanted)}") as step:
         compose.stream(step, "build", *wanted, timeout_s=BUILD_TIMEOUT_S)
     ids = present(compose)

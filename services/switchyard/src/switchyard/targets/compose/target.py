@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import secrets
+import shutil
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
@@ -11,9 +15,19 @@ from tradedb.errors import EXIT_CONFIG, EXIT_FAILED, EXIT_UNREACHABLE, Switchyar
 
 from switchyard import env_file, ports
 from switchyard.output import Progress
-from switchyard.targets import ROLE_LOGIN, SERVICES, DatabaseStatus, ServiceStatus, StackStatus, require_service
+from switchyard.prepare import ROLES_ARE_RIGHT
+from switchyard.targets import (
+    ROLE_LOGIN,
+    SERVICES,
+    DatabaseStatus,
+    ServiceStatus,
+    StackStatus,
+    require_service,
+    superuser_refused,
+)
+from switchyard.targets import status as questions
 from switchyard.targets.compose import images
-from switchyard.targets.compose.client import ASK_TIMEOUT_S, STOP_TIMEOUT_S, Compose, Container, last_words, run
+from switchyard.targets.compose.client import STOP_TIMEOUT_S, Compose, Container, last_words, run
 from switchyard.targets.compose.snapshot import mounted_snapshots
 
 if TYPE_CHECKING:
@@ -35,11 +49,24 @@ START_TIMEOUT_S = 120  # the engine's part of a start
 READY_TIMEOUT_S = 120
 UNHEALTHY_S = 35  # the engine asks a service every 10 s: an "unhealthy" of before is outdated by then
 POLL_S = 0.2
+ANSWER_TIMEOUT_S = 5  # of one service, to `status`; all are asked at once
+END_INSIDE_TIMEOUT_S = 40
 PSQL = ("psql", "--username=postgres", "--dbname=railway")
 DATABASE_FACTS = "SELECT current_setting('server_version'), system_identifier FROM pg_control_system()"
 REVISION = (
     "SELECT version_num FROM public.alembic_version"  # fails, after the facts are printed, before the first migration
 )
+# Ends every process whose environment holds the mark that is its first argument: asks each, and kills what is left
+# after ten seconds. No pid is known outside of the container, and the client passes no signal on.
+END_MARKED = """
+marked() { for each in /proc/[0-9]*; do grep -qsF "$1" "$each/environ" && echo "${each#/proc/}"; done; }
+for how in TERM KILL; do
+  left=100
+  for pid in $(marked "$0"); do kill -s $how "$pid" 2>/dev/null; done
+  while [ $left -gt 0 ] && [ -n "$(marked "$0")" ]; do sleep 0.1; left=$((left - 1)); done
+  [ $left -gt 0 ] && exit 0
+done
+"""
 
 
 class ComposeTarget:
@@ -69,6 +96,7 @@ class ComposeTarget:
         self._resume(report, compose)
         if not _runs(compose.containers().get("dashboard")):
             ports.require_free(port, "the dashboard (DASHBOARD_PORT in .env)")
+        before = {name: container.id for name, container in compose.containers().items() if _runs(container)}
         with report.step("Postgres is healthy") as step:
             compose.stream(step, *_start("postgres"), timeout_s=START_TIMEOUT_S)
             self._wait_ready(step, compose, ("postgres",))
@@ -78,6 +106,8 @@ class ComposeTarget:
         with report.step("trading-bot and dashboard are ready") as step:
             compose.stream(step, *_start(*APPLICATIONS), timeout_s=START_TIMEOUT_S)
             self._wait_ready(step, compose, APPLICATIONS)
+        after = compose.containers()
+        report.changed |= any(name not in after or before.get(name) != after[name].id for name in SERVICES)
         return self.status()
 
     def down(self, report: Progress) -> None:
@@ -86,19 +116,30 @@ class ComposeTarget:
             self._compose().stream(step, "down", "--remove-orphans", timeout_s=STOP_TIMEOUT_S)
 
     def status(self) -> StackStatus:
-        """Return what the engine says of each service, and what the database says of itself."""
+        """Ask each service and the database themselves: what the engine last heard of them is up to 30 s old."""
         values = env_file.read(self._checkout)
         compose = Compose(self._checkout, values)
         try:
             found = compose.containers()
         except SwitchyardError:  # no engine: nothing of it runs
             found = {}
-        url = f"http://{LOOPBACK}:{values['DASHBOARD_PORT']}"
+        port = int(values["DASHBOARD_PORT"])
+        with ThreadPoolExecutor(len(SERVICES)) as asking:
+            asked = asking.submit(self._database, compose, found.get("postgres"))
+            bot = asking.submit(_says_ready, compose, found.get("trading-bot"))
+            page = asking.submit(_shows_pages, found.get("dashboard"), port)
+            database = asked.result()
+            ready = {
+                "postgres": database.system_identifier is not None,
+                "trading-bot": bot.result(),
+                "dashboard": page.result(),
+            }
+        urls = {"dashboard": f"http://{LOOPBACK}:{port}"}
         services = tuple(
-            service_status(name, found.get(name), url if name == "dashboard" else None, compose.own(name))
+            service_status(name, found.get(name), urls.get(name), compose.own(name), ready=ready[name])
             for name in SERVICES
         )
-        return StackStatus(self.name, services, self._database(compose, found.get("postgres")))
+        return StackStatus(self.name, services, database)
 
     def logs(self, service: str | None, *, follow: bool) -> int:
         """Write the newest log lines to stdout."""
@@ -137,13 +178,29 @@ class ComposeTarget:
         return self.exec("postgres", [*PSQL, *args])
 
     def exec(self, service: str, command: Sequence[str]) -> int:
-        """Run `command` in the service's container; for `ops`, which has ended, in one of its own."""
+        """Run `command` in the service's container; for `ops`, which has ended, in one of its own.
+
+        It ends when this process is told to end, as it does on the embedded target.
+        """
         require_service(service, ALL_SERVICES)
         compose = self._compose()
+        mark = f"SWITCHYARD_EXEC={secrets.token_hex(8)}"
         if service == "ops":
-            return compose.attach(*_one_off(), "ops", *command)
-        self._require_container(compose, service)
-        return compose.attach("exec", *_no_terminal(), service, *command)
+            name = f"{compose.project}-exec-{mark[-8:]}"
+
+            def stop() -> None:
+                with contextlib.suppress(SwitchyardError):
+                    run(["docker", "stop", name], compose.environment(), END_INSIDE_TIMEOUT_S)
+
+            return compose.attach(*_one_off("--name", name), "ops", *command, end_inside=stop)
+        container = self._require_container(compose, service)
+
+        def end() -> None:
+            words = ["docker", "exec", container.id, "sh", "-c", END_MARKED, mark]
+            with contextlib.suppress(SwitchyardError):
+                run(words, compose.environment(), END_INSIDE_TIMEOUT_S)
+
+        return compose.attach("exec", *_no_terminal(), "--env", mark, service, *command, end_inside=end)
 
     def prepare(self, report: Progress) -> None:
         """Run the ops service and wait for its end."""
@@ -153,10 +210,9 @@ class ComposeTarget:
             self._wait_ended(step, compose, "ops")
 
     def ensure_roles(self) -> list[str]:
-        """Create or update the roles in an ops container; return what it says."""
-        return (
-            self._compose().ask(*_one_off(), "ops", "switchyard", "db", "roles", timeout_s=READY_TIMEOUT_S).splitlines()
-        )
+        """Create or update the roles in an ops container; return a sentence for each change."""
+        said = self._compose().ask(*_one_off(), "ops", "switchyard", "db", "roles", timeout_s=READY_TIMEOUT_S)
+        return [line for line in said.splitlines() if line != ROLES_ARE_RIGHT]
 
     def copy(self, sources: Sequence[Source], *, assume_yes: bool, as_json: bool, dry_run: bool) -> int:
         """Snapshot each file, and copy from inside the private network: an ops container with the snapshots mounted."""
@@ -169,9 +225,27 @@ class ComposeTarget:
             return compose.attach(*_one_off(*mounted.options), "ops", "switchyard", "copy", *words, *chosen)
 
     def reset(self, report: Progress) -> None:
-        """Stop everything and delete the volume."""
+        """Stop everything and delete the volume; say how the images, which hold no data, are deleted."""
+        compose = self._compose()
         with report.step("delete the containers and the database") as step:
-            self._compose().stream(step, "down", "--volumes", "--remove-orphans", timeout_s=STOP_TIMEOUT_S)
+            compose.stream(step, "down", "--volumes", "--remove-orphans", timeout_s=STOP_TIMEOUT_S)
+        built = [f"{compose.project}-{service}" for service in sorted(images.present(compose))]
+        if built:
+            report.note(f"the images stay for the next make up; to delete them: docker image rm {' '.join(built)}")
+
+    def data_place(self) -> str | None:
+        """Return the name of the database's volume, if the engine has it."""
+        if not self._checkout.env_file.exists() or shutil.which("docker") is None:
+            return None
+        try:
+            compose = self._compose()
+            labels = (f"project={compose.project}", "volume=postgres-data")
+            filters = [word for label in labels for word in ("--filter", f"label=com.docker.compose.{label}")]
+            words = ["docker", "volume", "ls", "--quiet", *filters]
+            found = run(words, compose.environment(), ANSWER_TIMEOUT_S).stdout.split()
+        except SwitchyardError:
+            return None
+        return f"the volume {found[0]}" if found else None
 
     # ---- inside
 
@@ -212,25 +286,27 @@ class ComposeTarget:
         where = DatabaseStatus(host=PRIVATE_HOST, port=POSTGRES_PORT)
         if postgres is None or not _runs(postgres):
             return where
+        if postgres.state == "paused":
+            return replace(where, reason="its container is paused")
         words = ("--no-psqlrc", "--tuples-only", "--no-align", "--command", DATABASE_FACTS, "--command", REVISION)
         try:
-            done = run(["docker", "exec", postgres.id, *PSQL, *words], compose.environment(), ASK_TIMEOUT_S)
-        except SwitchyardError:  # paused
-            return where
+            done = run(["docker", "exec", postgres.id, *PSQL, *words], compose.environment(), ANSWER_TIMEOUT_S)
+        except SwitchyardError:
+            return replace(where, reason=f"no answer within {ANSWER_TIMEOUT_S} s")
         first, _, revision = done.stdout.strip().partition("\n")
         version, bar, identifier = first.partition("|")
         if not bar:
-            return where
+            return replace(where, reason=questions.reason(done.stderr))
         from switchyard.targets.status import head
 
         return replace(
             where, server_version=version, system_identifier=identifier, revision=revision or None, head=head()
         )
 
-    def _require_container(self, compose: Compose, service: str) -> None:
-        """Raise COMPOSE-007 if the service does not run."""
+    def _require_container(self, compose: Compose, service: str) -> Container:
+        """Return the service's container. Raises: SwitchyardError: COMPOSE-007, it does not run."""
         found = compose.containers().get(service)
-        if not _runs(found):
+        if found is None or not _runs(found):
             state = f"is {found.state}" if found else "has no container"
             raise SwitchyardError(
                 "COMPOSE-007",
@@ -239,11 +315,13 @@ class ComposeTarget:
                 fix="make up",
                 exit_code=EXIT_UNREACHABLE,
             )
+        return found
 
     def _resume(self, report: Progress, compose: Compose) -> None:
         """Let containers that somebody paused run again: the engine refuses to start them."""
         paused = sorted(name for name, container in compose.containers().items() if container.state == "paused")
         if paused:
+            report.changed = True
             with report.step(f"{' and '.join(paused)} resumed (docker pause had stopped it)") as step:
                 compose.stream(step, "unpause", *paused, timeout_s=START_TIMEOUT_S)
 
@@ -281,27 +359,60 @@ class ComposeTarget:
                 return
             if found is None or found.state in ("exited", "dead") or time.monotonic() > deadline:
                 code = found.exit_code if found else EXIT_FAILED
+                said = last_words(compose.last_lines(service))
+                if "error DB-003" in said and " postgres" in said:  # the administrator's, not a role's
+                    raise superuser_refused(self._checkout)
                 raise SwitchyardError(
                     "COMPOSE-011",
                     f"{service} could not prepare the database (exit code {code})",
-                    why=f"It said: {last_words(compose.last_lines(service))}. The services were left as they were.",
+                    why=f"It said: {said}. The services were left as they were.",
                     fix="correct that, then make up; .venv/bin/switchyard logs ops shows the rest",
                     exit_code=code if code in (EXIT_UNREACHABLE, EXIT_CONFIG) else EXIT_FAILED,
                 )
             time.sleep(POLL_S)
 
 
-def service_status(name: str, container: Container | None, url: str | None, own: str | None = None) -> ServiceStatus:
-    """Return one line of the status from what the engine says."""
+def _says_ready(compose: Compose, container: Container | None) -> bool:
+    """Return whether the container's own health check, run now, says that the service is ready."""
+    if container is None or container.state != "running":
+        return False
+    if not container.check:  # an owner's image without one
+        return container.ready
+    try:
+        words = ["docker", "exec", container.id, *container.check]
+        return run(words, compose.environment(), ANSWER_TIMEOUT_S).returncode == 0
+    except SwitchyardError:  # no answer in time
+        return False
+
+
+def _shows_pages(container: Container | None, port: int) -> bool:
+    """Return whether the dashboard is ready, asked where a browser asks."""
+    if container is None or container.state != "running":
+        return False
+    return questions.ready(LOOPBACK, port, ANSWER_TIMEOUT_S)[0]
+
+
+def service_status(
+    name: str, container: Container | None, url: str | None, own: str | None = None, *, ready: bool
+) -> ServiceStatus:
+    """Return one line of the status.
+
+    Args:
+        name: the service.
+        container: what the engine knows.
+        url: where a browser finds it.
+        own: the owner's image that stands in for ours.
+        ready: what the service itself said just now.
+    """
     if container is None or (container.state == "exited" and container.exit_code == 0) or container.state == "created":
         state = "stopped"
     elif container.state == "running":
-        state = "starting" if container.health == "starting" else "running"
+        state = "starting" if container.health == "starting" and not ready else "running"
     elif container.state in ("exited", "dead", "restarting"):
         state = "failed"
     else:
         state = container.state
-    return ServiceStatus(name, state, url, healthy=container is not None and container.ready, own=own)
+    return ServiceStatus(name, state, url, healthy=state == "running" and ready, own=own)
 
 
 def _runs(container: Container | None) -> bool:

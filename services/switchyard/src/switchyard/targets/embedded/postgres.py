@@ -323,12 +323,21 @@ def note_file(checkout: Checkout) -> Path:
     return checkout.home / "postgres.json"
 
 
+def data_folder(checkout: Checkout) -> Path:
+    """Return where this instance's data is, or would be; looking changes nothing."""
+    try:
+        outside = read_json(note_file(checkout)).get("outside")
+    except SwitchyardError:  # the note is damaged: `up` says so
+        outside = None
+    return Path(outside or checkout.home / "postgres")
+
+
 def running_pid(checkout: Checkout) -> int | None:
     """Return the pid of the server that runs on this instance's data, whoever keeps it; looking changes nothing."""
     try:
-        data = Path(read_json(note_file(checkout)).get("outside") or checkout.home / "postgres")
+        data = data_folder(checkout)
         pid = int((data / "postmaster.pid").read_text().splitlines()[0])
-    except (SwitchyardError, OSError, IndexError, ValueError):
+    except (OSError, IndexError, ValueError):
         return None
     return pid if _is_postgres_on(pid, data) else None
 

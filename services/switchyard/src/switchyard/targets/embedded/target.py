@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tradedb.errors import EXIT_CONFIG, EXIT_UNREACHABLE, EXIT_USAGE, SwitchyardError
+from tradedb.errors import EXIT_UNREACHABLE, EXIT_USAGE, SwitchyardError
 from tradedb.redaction import redact
 
 from switchyard import env_file
 from switchyard import ports as port_book
 from switchyard.checkout import read_json
-from switchyard.targets import SERVICES, DatabaseStatus, ServiceStatus, StackStatus, require_service
+from switchyard.targets import SERVICES, DatabaseStatus, ServiceStatus, StackStatus, require_service, superuser_refused
 from switchyard.targets.embedded import environment
 from switchyard.targets.embedded.supervise import Supervisor
 
@@ -238,6 +238,13 @@ class EmbeddedTarget:
                     shutil.rmtree(folder)
             postgres.note_file(self._checkout).unlink(missing_ok=True)
 
+    def data_place(self) -> str | None:
+        """Return the data folder, if there is one."""
+        from switchyard.targets.embedded import postgres
+
+        folder = postgres.data_folder(self._checkout)
+        return str(folder) if folder.exists() else None
+
     # ---- steps
 
     def _server(self) -> Server:
@@ -264,6 +271,7 @@ class EmbeddedTarget:
                 server.create(values["POSTGRES_PASSWORD"])
         state = self._supervisor.processes().get("postgres")
         if state is None or state.state not in ("running", "starting"):
+            report.changed = True
             port_book.require_free(port, "Postgres")
         with report.step(f"PostgreSQL answers on {environment.HOST}:{port}") as step:
             if not self._supervisor.answers():
@@ -300,13 +308,7 @@ class EmbeddedTarget:
     def _judge_refusal(self, report: Progress, said: str, port: int, *, timed_out: bool) -> None:
         """Raise if waiting longer for Postgres makes no sense."""
         if "password authentication failed" in said:
-            raise SwitchyardError(
-                "STACK-042",
-                "Postgres refuses the password of its superuser",
-                why="POSTGRES_PASSWORD in .env is not the one that this database was made with. Nothing was changed.",
-                fix=f"put the old one back into {self._checkout.env_file}, or make reset (deletes the data)",
-                exit_code=EXIT_CONFIG,
-            )
+            raise superuser_refused(self._checkout)
         state = self._supervisor.processes().get("postgres")
         restarting = state is not None and state.state == "restarting"
         if not timed_out and not (restarting and self._log_says("postgres", "FATAL", "could not")):
@@ -346,6 +348,7 @@ class EmbeddedTarget:
         processes = self._supervisor.processes()
         outdated = [name for name in APPLICATIONS if self._outdated(name, processes[name].pid, values, ports)]
         if outdated:
+            report.changed = True
             with report.step(f"{' and '.join(outdated)} stopped: settings or code changed"):
                 for name in outdated:
                     self._supervisor.stop_process(name)
@@ -354,6 +357,7 @@ class EmbeddedTarget:
         with report.step("trading-bot and dashboard are ready") as step:
             for name in APPLICATIONS:
                 if processes[name].state not in ("running", "starting") or name in outdated:
+                    report.changed = True
                     port_book.require_free(ports[name], name)
                     self._supervisor.start_process(name)
             waiting = list(APPLICATIONS)
