@@ -36,7 +36,7 @@ DETAIL_WIDTH = 90
 # what is asked of ``docker inspect`` for each container: one JSON object a line
 FACTS = (
     '{"id":{{json .Id}},"service":{{json (index .Config.Labels "com.docker.compose.service")}},'
-    '"state":{{json .State}},"ports":{{json .NetworkSettings.Ports}},"check":{{json .Config.Healthcheck}}}'
+    '"state":{{json .State}},"ports":{{json .NetworkSettings.Ports}},"check":{{json (index .Config "Healthcheck")}}}'
 )
 
 
