@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -321,7 +322,7 @@ def test_settings_come_from_the_environment_and_the_command_line_goes_before(
 
 
 def test_an_exchanges_past(backtest: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ccxt.base.exchange.Exchange.throttle", lambda *_: None)  # the server is ours
+    monkeypatch.setattr(import_module("ccxt.base.exchange").Exchange, "throttle", lambda *_: None)  # the server is ours
     with fake_exchange() as kraken:
         market = SimulatedFeed(seed=9, symbol="BTCUSD", interval_s=3_600)
         hours = market.history(600, datetime.now(UTC))

@@ -18,8 +18,9 @@ from trading_bot.feeds.simulated import SimulatedFeed
 from trading_bot.orders import Side, VenueFill
 from trading_bot.risk import RiskLimits, check_entry, check_position, closed_by_risk, halted
 from trading_bot.settings import BotSettings
-from trading_bot.sizing import MIN_NOTIONAL, QUANTITY_STEP
+from trading_bot.sizing import MIN_NOTIONAL, QUANTITY_STEP, price_step
 from trading_bot.strategies import Decision, Target
+from trading_bot.venue.pricing import price_after_slippage
 
 LIMITS = RiskLimits(
     position_fraction=Decimal("0.5"),
@@ -225,3 +226,14 @@ def test_limits_come_from_the_settings() -> None:
     limits = RiskLimits.from_settings(BotSettings(bot_stop_loss_percent=Decimal(1)))
     assert limits.stop_loss_percent == 1
     assert replace(limits, stop_loss_percent=Decimal(2)) == LIMITS
+
+
+@pytest.mark.parametrize(
+    ("price", "step"),
+    [("98000.1", "0.01"), ("100", "0.01"), ("99.99", "0.0001"), ("0.0712", "0.000001"), ("0.00001234", "0.00000001")],
+)
+def test_cheap_things_have_finer_prices(price: str, step: str) -> None:
+    assert price_step(Decimal(price)) == Decimal(step)
+    assert price_after_slippage(Decimal(price), "BUY", Decimal(0)) == Decimal(price)
+    paid = price_after_slippage(Decimal(price), "BUY", Decimal("0.0001"))
+    assert Decimal(price) * Decimal("1.0001") <= paid <= Decimal(price) * Decimal("1.001")

@@ -21,16 +21,7 @@ sys.meta_path[:] = [finder for finder in sys.meta_path if hasattr(finder, "find_
 POINTS = 600  # more than a screen has columns for; each is the last value of its stretch, and both extremes are kept
 _WIDTH, _EQUITY_HEIGHT, _DRAWDOWN_HEIGHT = 1_000, 420, 240
 _SVG = "http://www.w3.org/2000/svg"
-_STYLE = Style(
-    background="#ffffff",
-    plot_background="#ffffff",
-    foreground="#1f2933",
-    foreground_strong="#1f2933",
-    foreground_subtle="#7b8794",
-    colors=("#1d4ed8", "#b91c1c"),
-    font_family="system-ui, sans-serif",
-    opacity="0.35",
-)
+_EQUITY_COLOUR, _DRAWDOWN_COLOUR = "#1d4ed8", "#b91c1c"
 
 
 def require_writable(file: Path) -> None:
@@ -66,8 +57,9 @@ def write_plot(file: Path, run: Run, *, title: str) -> None:
 
 def _svg(run: Run, title: str) -> str:
     fallen = _fallen(run.equity, float(run.account.initial_balance))
-    equity = _chart("equity", f"Equity: {title}", _EQUITY_HEIGHT, run.times, run.equity, fill=False)
-    drawdown = _chart("drawdown", "Drawdown, percent below the highest equity", _DRAWDOWN_HEIGHT, run.times, fallen)
+    equity = _chart("equity", f"Equity: {title}", _EQUITY_HEIGHT, run.times, run.equity, _EQUITY_COLOUR)
+    under = "Drawdown, percent below the highest equity"
+    drawdown = _chart("drawdown", under, _DRAWDOWN_HEIGHT, run.times, fallen, _DRAWDOWN_COLOUR, fill=True)
     ElementTree.register_namespace("", _SVG)
     height = _EQUITY_HEIGHT + _DRAWDOWN_HEIGHT
     root = ElementTree.Element(f"{{{_SVG}}}svg", {"viewBox": f"0 0 {_WIDTH} {height}", "role": "img"})
@@ -82,14 +74,32 @@ def _svg(run: Run, title: str) -> str:
 
 
 def _chart(
-    name: str, title: str, height: int, times: Sequence[float], values: Sequence[float], *, fill: bool = True
+    name: str,
+    title: str,
+    height: int,
+    times: Sequence[float],
+    values: Sequence[float],
+    colour: str,
+    *,
+    fill: bool = False,
 ) -> ElementTree.Element:
     """One line over time, without the script that pygal would put in."""
+    style = Style(
+        background="#ffffff",
+        plot_background="#ffffff",
+        foreground="#1f2933",
+        foreground_strong="#1f2933",
+        foreground_subtle="#7b8794",
+        colors=(colour,),
+        font_family="system-ui, sans-serif",
+        opacity="0.35",
+    )
     chart = pygal.XY(
         width=_WIDTH,
         height=height,
         title=title,
-        style=_STYLE,
+        style=style,
+        max_scale=height // 50,
         js=[],
         show_legend=False,
         show_dots=False,

@@ -6,7 +6,7 @@ from decimal import ROUND_DOWN, ROUND_UP, Decimal
 from hashlib import blake2b
 
 from trading_bot.orders import Side
-from trading_bot.sizing import PRICE_STEP, QUANTITY_STEP
+from trading_bot.sizing import QUANTITY_STEP, price_step
 
 _LEAST_SHARE, _MOST_SHARE = 30, 70  # percent of what is left that a part takes, unless it is the last one
 
@@ -19,9 +19,10 @@ def price_after_slippage(reference: Decimal, side: Side, rate: Decimal) -> Decim
         side: a buyer pays more, a seller gets less.
         rate: share of the price, like 0.0001.
     """
+    step = price_step(reference)
     if side == "BUY":
-        return (reference * (1 + rate)).quantize(PRICE_STEP, rounding=ROUND_UP)
-    return max((reference * (1 - rate)).quantize(PRICE_STEP, rounding=ROUND_DOWN), PRICE_STEP)
+        return (reference * (1 + rate)).quantize(step, rounding=ROUND_UP)
+    return max((reference * (1 - rate)).quantize(step, rounding=ROUND_DOWN), step)
 
 
 def split(client_order_id: str, quantity: Decimal) -> list[Decimal]:
