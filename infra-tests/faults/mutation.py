@@ -37,10 +37,12 @@ class Named:
 def named_tests() -> Iterator[Named]:
     """Every test of a fault, as its file says without being run."""
     for path in sorted(HERE.glob("test_*.py")):
-        for item in ast.parse(path.read_text()).body:
+        body = ast.parse(path.read_text()).body
+        of_all = [mark for item in body if isinstance(item, ast.Assign) for mark in _module_marks(item)]
+        for item in body:
             if not isinstance(item, ast.FunctionDef) or not item.name.startswith("test_"):
                 continue
-            marks = {name: words for name, words in map(_mark, item.decorator_list) if name}
+            marks = dict(filter(None, map(_mark, [*of_all, *item.decorator_list])))
             if "fault" in marks:
                 tier = next((name for name in ("full", "soak") if name in marks), "quick")
                 fault, *mutants = marks["fault"]
@@ -48,12 +50,19 @@ def named_tests() -> Iterator[Named]:
                 yield Named(node, fault, tuple(mutants), tier, tuple(marks.get("targets", ())))
 
 
-def _mark(decorator: ast.expr) -> tuple[str, list[str]]:
-    """The name and the words of a ``pytest.mark``; ("", []) for any other decorator."""
+def _module_marks(item: ast.Assign) -> list[ast.expr]:
+    """The marks that a module's ``pytestmark`` gives to each of its tests."""
+    if ast.unparse(item.targets[0]) != "pytestmark":
+        return []
+    return item.value.elts if isinstance(item.value, ast.List) else [item.value]
+
+
+def _mark(decorator: ast.expr) -> tuple[str, list[str]] | None:
+    """The name and the words of a ``pytest.mark``; None for any other decorator."""
     call = decorator if isinstance(decorator, ast.Call) else None
     name = ast.unparse(call.func if call else decorator)
     words = [str(ast.literal_eval(arg)) for arg in call.args if isinstance(arg, ast.Constant)] if call else []
-    return (name.removeprefix("pytest.mark."), words) if name.startswith("pytest.mark.") else ("", [])
+    return (name.removeprefix("pytest.mark."), words) if name.startswith("pytest.mark.") else None
 
 
 def run(config: pytest.Config) -> int:
@@ -61,7 +70,7 @@ def run(config: pytest.Config) -> int:
     target = str(config.getoption("--target"))
     survived: list[str] = []
     lines: list[str] = []
-    tests = [named for named in named_tests() if not named.targets or target in named.targets]
+    tests = [named for named in named_tests() if named.tier != "soak" and target in (named.targets or (target,))]
     wanted = str(config.option.keyword or "")
     for name, mutant in MUTANTS.items():
         catchers = [named for named in tests if name in named.mutants]

@@ -15,7 +15,7 @@ import pytest
 from targets.instance import CHECKOUT
 
 from faults.bench import Bench, Row
-from faults.inject.refusal import needs_root
+from faults.inject.refusal import missing
 from faults.places import Place
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ TIERS = ("quick", "full", "soak")
 REPORTS = CHECKOUT / ".switchyard" / "faults"
 
 _rows = pytest.StashKey[list[Row]]()
+_refused = pytest.StashKey[list[str]]()
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_rows] = []
+    config.stash[_refused] = []
 
 
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
@@ -72,11 +74,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left: list[pytest.Item] = []
     for item in items:
         wanted = "full" if item.get_closest_marker("full") else "soak" if item.get_closest_marker("soak") else "quick"
-        fits = wanted == tier or (tier == "full" and wanted == "quick")
-        (kept if fits or "faults" not in str(item.path) else left).append(item)
+        fits = wanted == tier or (tier == "full" and wanted == "quick") or item.get_closest_marker("fault") is None
+        if fits and (why := _lacking(item)) and not os.environ.get("CI"):
+            config.stash[_refused].append(f"{item.nodeid}: {why}")
+            fits = False
+        (kept if fits else left).append(item)
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = kept
+
+
+def _lacking(item: pytest.Item) -> str | None:
+    """What this machine lacks for a test; None when it has everything."""
+    wanted = [what for mark in item.iter_markers("needs") for what in mark.args]
+    return next((why for what in wanted if (why := missing(what))), None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if why := _lacking(item):
+        pytest.fail(f"REFUSED, not tested: {why}", pytrace=False)
 
 
 @pytest.fixture(scope="session")
@@ -98,10 +115,9 @@ def loopback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture(scope="session")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NetworkPlace]:
-    """A durable server and two bots in network namespaces; refused where there can be none."""
+    """A durable server and two bots in network namespaces."""
     from faults.places.network import network_place
 
-    needs_root("ip", "iptables", "tc")
     with network_place(tmp_path_factory.mktemp("network")) as place:
         yield place
 
@@ -144,7 +160,11 @@ def bench(new_bench: NewBench, loopback: Place) -> Bench:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    rows = config.stash[_rows]
+    rows, refused = config.stash[_rows], config.stash[_refused]
+    if refused:
+        terminalreporter.section(f"faults: {len(refused)} tests REFUSED, so these faults were not tested")
+        for line in refused:
+            terminalreporter.write_line(line)
     if not rows:
         return
     name = f"{config.getoption('--target')}-{config.getoption('--tier')}"
@@ -160,6 +180,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         "longest_call_s": max(row.longest_call_s for row in rows),
         "heal_to_write_s": max((row.heal_to_write_s or 0.0 for row in rows), default=0.0),
         "faults": [asdict(row) for row in rows],
+        "refused": refused,
     }
     new = REPORTS / f"{name}.json.{os.getpid()}"
     new.write_text(json.dumps(report, indent=1, default=str))

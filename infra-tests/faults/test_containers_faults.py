@@ -10,7 +10,6 @@ from targets import Target
 from targets.compose import ComposeTarget
 
 from faults.bench import Bench
-from faults.inject.refusal import needs_root
 from faults.places.compose import ComposePlace, Container
 from faults.plugin import NewBench, Tier
 
@@ -78,10 +77,10 @@ def test_a_bot_taken_off_the_network(bench: Bench, place: ComposePlace) -> None:
     bench.finish()
 
 
+@pytest.mark.needs("containers")
 @pytest.mark.fault("F7", "no-epoch-test")
 def test_one_of_two_bots_cut_off(bench: Bench, place: ComposePlace) -> None:
     """Its packets are dropped where they arrive, at both ends; the other bot leads within TTL + 5 s."""
-    needs_root("nsenter", "iptables")
     shared: dict[str, Any] = {**LEASE, "account": "shared", "lease": "shared", "pause_s": 0.02}
     bench.start("trades", "one", **shared)
     bench.wait_written(10, "one")

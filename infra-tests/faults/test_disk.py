@@ -16,11 +16,10 @@ from watch import until
 
 from faults import mutants
 from faults.inject.disks import fill, memory_disk, small_disk
-from faults.inject.refusal import needs_root
 from faults.places.embedded import EmbeddedPlace
 from faults.plugin import NewBench
 
-pytestmark = [pytest.mark.targets("embedded"), pytest.mark.full, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.targets("embedded"), pytest.mark.needs("disks"), pytest.mark.full, pytest.mark.timeout(240)]
 
 
 @contextmanager
@@ -58,7 +57,6 @@ def server_on(tmp_path: Path) -> Iterator[ServerOn]:
 @pytest.fixture
 def new_disk() -> Iterator[Callable[[int], Path]]:
     """``new_disk(megabytes)``; it outlives the server on it."""
-    needs_root("mkfs.ext4", "mount")
     with ExitStack() as ending:
         yield lambda megabytes: ending.enter_context(small_disk(megabytes))
 
@@ -117,7 +115,6 @@ def _log_after(place: EmbeddedPlace, database: str) -> str:
 @pytest.mark.fault("F12", "full-spool-ignored")
 def test_no_room_for_the_spool(new_bench: NewBench, loopback: EmbeddedPlace) -> None:
     """1 MiB: the writer decides nothing more, drops nothing, and goes on when there is room again."""
-    needs_root("mount")
     bench = new_bench(loopback)
     with memory_disk("1m") as disk:
         bench.start("trades", "trades-1", spool=str(disk / "spool"))

@@ -106,11 +106,13 @@ def test_a_second_bot_beside_the_first(bench: Bench, tier: Tier) -> None:
     assert [mark.body["epoch"] for mark in history.named("leading")] == list(range(1, len(names) + 1))
 
 
+@pytest.mark.full
+@pytest.mark.needs("clock")
 @pytest.mark.fault("F17", "local-clock")
 @pytest.mark.timeout(300)
 def test_clocks_that_are_two_hours_wrong(bench: Bench, tmp_path: Path) -> None:
     """One bot lives two hours ahead, one two hours behind, and steps back again while it leads: the order is kept."""
-    library = faketime_library()
+    library = str(faketime_library())
     offset = tmp_path / "offset"
     tmp_path.chmod(0o755)
 

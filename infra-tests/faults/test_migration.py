@@ -16,9 +16,8 @@ from tradedb.testing import ROLE_PASSWORDS, PostgresServer, ThrowawayDatabase, e
 
 from faults.bench import Bench
 from faults.places.embedded import EmbeddedPlace, environment
-from faults.plugin import Tier
 
-pytestmark = [pytest.mark.targets("embedded"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.targets("embedded"), pytest.mark.full, pytest.mark.timeout(240)]
 SCHEMA = """
     SELECT 'column', c.table_name, c.column_name, c.data_type, c.is_nullable, c.column_default
     FROM information_schema.columns c WHERE table_schema = 'public'
@@ -58,8 +57,8 @@ def whole_schema(loopback: EmbeddedPlace) -> Any:
 
 
 @pytest.mark.fault("F27", "no-migration-lock")
-def test_migrators_at_once(bench: Bench, loopback: EmbeddedPlace, whole_schema: Any, tier: Tier) -> None:
-    for _ in range(tier.pick(1, 4)):
+def test_migrators_at_once(bench: Bench, loopback: EmbeddedPlace, whole_schema: Any) -> None:
+    for _ in range(4):
         with _unmigrated(loopback.server) as database:
             several = [_migrator(database) for _ in range(3)]
             for process in several:
@@ -70,11 +69,11 @@ def test_migrators_at_once(bench: Bench, loopback: EmbeddedPlace, whole_schema: 
 
 
 @pytest.mark.fault("F27", "migration-in-pieces")
-def test_a_migrator_that_is_killed(bench: Bench, loopback: EmbeddedPlace, whole_schema: Any, tier: Tier) -> None:
+def test_a_migrator_that_is_killed(bench: Bench, loopback: EmbeddedPlace, whole_schema: Any) -> None:
     """At any moment: the schema is a whole one, and the next migrator makes it the newest."""
     whole = {None, *(f"{n:04}" for n in range(1, int(migrate.head_revision()) + 1))}
     killed = 0
-    for _ in range(tier.pick(4, 20)):
+    for _ in range(20):
         with _unmigrated(loopback.server) as database:
             process = _migrator(database)
             _wait_for_migrator(database)

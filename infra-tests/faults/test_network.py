@@ -15,7 +15,7 @@ from faults.places.network import NetworkPlace
 from faults.plugin import NewBench, Tier
 
 TTL_S = 4.0
-pytestmark = pytest.mark.targets("embedded")
+pytestmark = [pytest.mark.targets("embedded"), pytest.mark.needs("network")]
 
 
 def _writer(bench: Bench, place: NetworkPlace, kind: str, where: str, **more: Any) -> str:

@@ -10,7 +10,6 @@ import pytest
 
 from faults.bench import Bench
 from faults.inject.memory import memory_limit
-from faults.inject.refusal import needs_root
 from faults.plugin import Tier
 
 pytestmark = pytest.mark.targets("embedded")
@@ -22,11 +21,12 @@ LEASE: dict[str, Any] = {
 }  # what is killed keeps its lease until the end of it
 
 
+@pytest.mark.full
+@pytest.mark.needs("memory")
 @pytest.mark.fault("F18", "no-recovery")
 @pytest.mark.timeout(300)
 def test_out_of_memory(bench: Bench, tier: Tier) -> None:
     """The kernel kills the bot; the next one finds what was decided and what the venue did."""
-    needs_root()
     for _ in range(tier.pick(2, 6)):
         with memory_limit(160) as group:
             process = bench.start("trades", "trades-1", **LEASE, leak_mb=2)

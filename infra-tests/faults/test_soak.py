@@ -15,7 +15,7 @@ from faults.places.network import NetworkPlace
 from faults.plugin import NewBench, Tier
 
 LONGEST_FAULT_S = 60.0
-pytestmark = [pytest.mark.targets("embedded"), pytest.mark.soak, pytest.mark.timeout(0)]
+pytestmark = [pytest.mark.targets("embedded"), pytest.mark.soak, pytest.mark.needs("network"), pytest.mark.timeout(0)]
 
 
 @contextmanager

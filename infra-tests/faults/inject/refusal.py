@@ -1,38 +1,73 @@
-"""A fault that cannot be injected on this machine is refused in so many words: never passed, never left out."""
+"""Which faults can be injected on this machine. What cannot is refused in so many words, never passed.
+
+A test says what it needs: ``@pytest.mark.needs("network")``. Where that is not to be had, the test is not collected and
+the end of the run lists it as REFUSED; where ``CI`` is set everything has to be there, and a refusal is a failure.
+"""
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
+import subprocess
+import tempfile
 from pathlib import Path
-from typing import NoReturn
-
-import pytest
 
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+MEMORY_GROUPS = (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup"))
+PACKAGES = {"ip": "iproute2", "tc": "iproute2", "nsenter": "util-linux", "mkfs.ext4": "e2fsprogs"}
 
 
-def refuse(why: str) -> NoReturn:
-    """End the test: as a failure where everything must be there (CI), else as a skip that says what is missing."""
-    text = f"REFUSED, not tested: {why}"
-    if os.environ.get("CI"):
-        pytest.fail(text, pytrace=False)
-    pytest.skip(text)
+def faketime_library() -> Path | None:
+    """Return the library that gives a process another clock, if it is here."""
+    found = [FAKETIME, *Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")]
+    return next((path for path in found if path.exists()), None)
 
 
-def needs_root(*commands: str) -> None:
-    """Refuse unless this is root on Linux with these commands."""
+@functools.cache
+def missing(what: str) -> str | None:
+    """Return what this machine lacks for a kind of fault: "network", "disks", "memory", "containers", "clock"."""
+    if what == "clock":
+        return None if faketime_library() else "no libfaketime: apt-get install faketime"
     if os.geteuid() != 0:
-        refuse("this fault is injected by root (namespaces, mounts, control groups); run as root, or in a container")
+        return "not root on Linux"
+    commands = {
+        "network": ("ip", "iptables", "tc"),
+        "disks": ("mkfs.ext4", "mount"),
+        "memory": (),
+        "containers": ("nsenter", "iptables"),
+    }[what]
     for command in commands:
         if shutil.which(command) is None:
-            package = {"ip": "iproute2", "tc": "iproute2", "mkfs.ext4": "e2fsprogs"}.get(command, command)
-            refuse(f"there is no command {command}: apt-get install {package}")
+            return f"no command {command}: apt-get install {PACKAGES.get(command, command)}"
+    return {"network": _no_namespace, "disks": _no_mount, "memory": _no_group, "containers": lambda: None}[what]()
 
 
-def faketime_library() -> str:
-    """Return the library that gives a process another clock; refuse when it is not here."""
-    found = FAKETIME if FAKETIME.exists() else next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
-    if found is None:
-        refuse("there is no libfaketime: apt-get install faketime")
-    return str(found)
+def _no_namespace() -> str | None:
+    name = f"faults-probe-{os.getpid()}"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        return f"no network namespace can be made here: {made.stderr.strip()}"
+    subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+    return None
+
+
+def _no_mount() -> str | None:
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder]
+        made = subprocess.run(words, capture_output=True, text=True, check=False)
+        if made.returncode != 0:
+            return f"nothing can be mounted here: {made.stderr.strip()}"
+        subprocess.run(["umount", folder], check=True)
+    return None
+
+
+def _no_group() -> str | None:
+    root = next((path for path in MEMORY_GROUPS if path.is_dir()), MEMORY_GROUPS[-1])
+    group = root / f"faults-probe-{os.getpid()}"
+    try:
+        group.mkdir()
+        group.rmdir()
+    except OSError as error:
+        return f"no control group for memory can be made here: {error.strerror}"
+    return None
