@@ -44,6 +44,16 @@ class Venue(Protocol):
         """
         ...
 
+    def void(self, intent: Intent) -> OrderReport:
+        """See to it that no more of a decision is carried out, and return how its order stands then.
+
+        What rests is cancelled. An order that never came is refused if it comes after all, from a process that was put
+        to sleep between deciding and sending. Where a venue cannot do that, such an order is found by its fills.
+
+        Raises: VenueUnreachable.
+        """
+        ...
+
     def open_orders(self) -> list[OrderReport]:
         """Return the orders of which something is still to be filled, oldest first.
 

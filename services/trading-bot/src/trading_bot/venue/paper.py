@@ -56,32 +56,15 @@ class PaperVenue:
 
         Raises: VenueUnreachable. SwitchyardError BOT-041, the id was used for another order.
         """
-        at = intent.signal_time.astimezone(UTC)
         with self._store.transaction() as conn:
             order = self._order(conn, intent.intent_id)
             if order is not None:
                 _require_same(order, intent)
                 return self._report(order)
             sound = intent.quantity > 0 and intent.reference_price > 0 and intent.quantity % QUANTITY_STEP == 0
-            order = conn.execute(
-                "INSERT INTO orders (venue, client_order_id, venue_order_id, symbol, side, quantity, reference_price,"
-                " status, filled_quantity, parts_filled, accepted_at, updated_at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, '0', 0, ?, ?) RETURNING *",
-                (
-                    self.name,
-                    intent.intent_id,
-                    paper_order_id(intent.intent_id),
-                    intent.symbol,
-                    intent.side,
-                    str(intent.quantity),
-                    str(intent.reference_price),
-                    "ACCEPTED" if sound else "REJECTED",
-                    at.isoformat(),
-                    at.isoformat(),
-                ),
-            ).fetchone()
+            order = self._enter(conn, intent, "ACCEPTED" if sound else "REJECTED")
             if sound:
-                order = self._fill_part(conn, order, intent.reference_price, at)
+                order = self._fill_part(conn, order, intent.reference_price, intent.signal_time.astimezone(UTC))
             return self._report(order)
 
     def find(self, client_order_id: str) -> OrderReport | None:
@@ -117,6 +100,16 @@ class PaperVenue:
                 (at.isoformat(), order["number"]),
             )
             return self._report(cancelled.fetchone())
+
+    def void(self, intent: Intent) -> OrderReport:
+        """See to it that no more of a decision is carried out: cancel its order, or the order that may still come.
+
+        Raises: VenueUnreachable.
+        """
+        with self._store.transaction() as conn:
+            if self._order(conn, intent.intent_id) is None:
+                return self._report(self._enter(conn, intent, "CANCELLED"))
+        return self.cancel(intent.intent_id)
 
     def open_orders(self) -> list[OrderReport]:
         """Return the orders of which something is still to be filled, oldest first.
@@ -209,6 +202,26 @@ class PaperVenue:
             ),
         )
         return updated.fetchone()
+
+    def _enter(self, conn: sqlite3.Connection, intent: Intent, status: str) -> sqlite3.Row:
+        at = intent.signal_time.astimezone(UTC).isoformat()
+        return conn.execute(
+            "INSERT INTO orders (venue, client_order_id, venue_order_id, symbol, side, quantity, reference_price,"
+            " status, filled_quantity, parts_filled, accepted_at, updated_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, '0', 0, ?, ?) RETURNING *",
+            (
+                self.name,
+                intent.intent_id,
+                paper_order_id(intent.intent_id),
+                intent.symbol,
+                intent.side,
+                str(intent.quantity),
+                str(intent.reference_price),
+                status,
+                at,
+                at,
+            ),
+        ).fetchone()
 
     def _order(self, conn: sqlite3.Connection, client_order_id: str) -> sqlite3.Row | None:
         query = "SELECT * FROM orders WHERE venue = ? AND client_order_id = ?"
