@@ -293,6 +293,17 @@ def test_events_say_their_times_and_keep_what_json_has_no_number_for(
     assert (copied["time"], copied["times_in_utc"]) == ("2025-06-27T20:47:39", False)
 
 
+def test_what_json_has_no_number_for_is_null_in_details(sqlite_url: str, open_dashboard: Open) -> None:
+    manager = DatabaseManager(sqlite_url, service="test")
+    row = {"timestamp": datetime(2026, 1, 1), "event_type": "X", "message": "x"}  # noqa: DTZ001
+    manager.transaction(
+        lambda conn: conn.execute(insert(SystemEvent).values({**row, "details": {"x": float("nan")}})), name="test"
+    )
+    manager.dispose()
+    [event] = Caller(open_dashboard(sqlite_url).client).get("/events")["data"]
+    assert event["details"] == {"x": None}
+
+
 def test_a_list_goes_on_by_its_cursor_to_the_end(caller: Caller, database: ThrowawayDatabase) -> None:
     for i in range(7):
         add_event(database, message=f"event {i}")
@@ -309,3 +320,87 @@ def test_ages_are_of_this_moment(caller: Caller) -> None:
     before = datetime.now(UTC)
     read_at = datetime.fromisoformat(caller.get("/events")["freshness"]["read_at"])
     assert before <= read_at <= datetime.now(UTC)
+
+
+# -- trades, overview, strategies ------------------------------------------------------------------------------------
+
+
+def test_a_trade_keeps_every_digit_and_says_whose_clock_it_has(caller: Caller, rows: Any) -> None:
+    rows.bot()
+    rows.history(2)
+    told = caller.get("/trades", sort="pnl", order="asc")
+    assert told["matching"]["trades"] == 3
+    assert [row["pnl"] for row in told["data"]] == ["-17.524548159701215", "20", "30.5"]
+    copied, ours, _ = told["data"]
+    assert (copied["exit_time"], copied["times_in_utc"], copied["simulated"]) == ("2025-06-27T22:47:39", False, False)
+    assert ours["exit_time"].endswith("Z")
+    assert (ours["times_in_utc"], ours["simulated"], ours["quantity"]) == (True, True, "2")
+
+
+def test_the_filters_of_the_page_are_those_of_the_api(caller: Caller, rows: Any) -> None:
+    rows.bot()
+    rows.history(7)
+    for filters in (
+        {"source": "BACKTEST"},
+        {"from": "2025-06-28", "to": "2025-06-28"},
+        {"symbol": "x"},
+        {"session": 2},
+    ):
+        told = caller.get("/trades", **filters)
+        page = caller.client.get("/trades", params=filters).text
+        assert page.count("<tr data-trade=") == len(told["data"]) == told["matching"]["trades"], filters
+
+
+def test_trades_go_on_by_cursor_in_any_order(caller: Caller, rows: Any) -> None:
+    rows.history(9)
+    for sort in ("exit_time", "pnl", "pnl_percent"):
+        seen: list[int] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            told = caller.get("/trades", limit=4, sort=sort, cursor=cursor)
+            seen += [trade["id"] for trade in told["data"]]
+            cursor = told["next_cursor"]
+        assert len(seen) == len(set(seen)) == 9, sort
+
+
+def test_one_trade_tells_its_story(caller: Caller, rows: Any) -> None:
+    rows.bot()
+    story = caller.get("/trades/1")["data"]
+    assert story["trade"]["pnl"] == "20"
+    [leg] = story["legs"]
+    assert (leg["kind"], leg["intent"]["intent_id"], leg["fills"][0]["price"]) == ("exit", "exit-1", "110")
+    assert caller.get("/trades/999", 404)["code"] == "API-004"
+    for odd in ("x", "1.5", "-1", "9223372036854775808", "%00"):
+        assert caller.client.get(f"{PREFIX}/trades/{odd}").json()["parameter"] == "trade_id"
+
+
+def test_the_overview_has_the_bot_its_curve_and_its_positions(caller: Caller, rows: Any) -> None:
+    empty = caller.get("/overview")["data"]
+    assert (empty["session"], empty["lease"], empty["equity"], empty["sessions"]) == (None, None, None, [])
+    session_id = rows.bot()
+    told = caller.get("/overview", range="all")["data"]
+    assert told["session"]["id"] == session_id
+    assert told["lease"]["holder"] == "host/1/abc"
+    assert [point["equity"] for point in told["equity"]["points"]] == ["10000", "10050", "9949.5", "10020.25"]
+    assert told["open_positions"][0]["unrealized_pnl"] == "7.0"
+    assert caller.client.get(f"{PREFIX}/overview?range=1y").json()["parameter"] == "range"
+
+
+def test_strategies_are_side_by_side(caller: Caller, rows: Any) -> None:
+    rows.bot()
+    rows.history(7)
+    first, second = caller.get("/strategies")["data"]
+    assert (first["strategy"], first["trades"], second["strategy"]) == ("MlBasic", 7, "MovingAverageCross")
+    assert sum(bucket["trades"] for bucket in first["durations"]) == 7
+
+
+def test_times_and_numbers_beyond_the_calendar_and_the_numbers_are_told_as_they_are(
+    caller: Caller, rows: Any, database: ThrowawayDatabase
+) -> None:
+    rows.history(3)
+    database.execute("UPDATE trades SET exit_time = 'infinity', pnl = 'NaN', pnl_percent = 'Infinity' WHERE id = 1")
+    database.execute("UPDATE trades SET entry_time = '0044-03-15 BC', pnl = '-Infinity' WHERE id = 2")
+    told = {row["id"]: row for row in caller.get("/trades")["data"]}
+    assert (told[1]["exit_time"], told[1]["pnl"], told[1]["pnl_percent"]) == ("infinity", "NaN", None)
+    assert (told[2]["entry_time"], told[2]["pnl"]) == ("0044-03-15 00:00:00 BC", "-Infinity")
+    assert "infinity" in caller.client.get("/trades.csv").text

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from dashboard.reading.schema import SchemaState
 from dashboard.reading.snapshots import Answer
-from dashboard.web.api import events, trades
+from dashboard.web.api import events, overview, strategies, trade, trades
 from dashboard.web.api.answers import Told
 from dashboard.web.api.openapi import document
 from dashboard.web.api.values import Parameters
@@ -44,7 +44,19 @@ class Operation:
 
 OPERATIONS: Sequence[Operation] = (
     Operation(
+        "/overview", "overview", "The bot, one session, what is open, what was traded last",
+        overview.OverviewParameters, overview.OverviewAnswer, overview.ask, overview.shape,
+    ),
+    Operation(
         "/trades", "trades", "Closed trades", trades.TradeParameters, trades.Trades, trades.ask, trades.shape
+    ),
+    Operation(
+        "/trades/{trade_id}", "trade", "One trade, with what was decided, ordered, filled and booked for it",
+        trade.TradeParameters, trade.TradeAnswer, trade.ask, trade.shape,
+    ),
+    Operation(
+        "/strategies", "strategies", "Strategies side by side", strategies.StrategyParameters,
+        strategies.StrategiesAnswer, strategies.ask, strategies.shape,
     ),
     Operation(
         "/events", "events", "What happened, newest first", events.EventParameters, events.Events, events.ask,
@@ -98,6 +110,8 @@ class Api:
     def _answer(self, operation: Operation, answer: Answer[Any]) -> Response:
         if isinstance(answer.value, SchemaState):
             return problem(503, "No tables to read", f"{answer.value.problem} {answer.value.remedy}".strip())
+        if answer.value is None and answer.read_at is not None:
+            return problem(404, "Not found", "There is no row with this id.")
         if answer.value is None:
             return problem(503, "The database does not answer", freshness(answer).reason)
         told = operation.shape(answer, answer.value)

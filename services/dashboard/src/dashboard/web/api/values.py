@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import AllowInfNan, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
 
 from dashboard import formats
 from dashboard.reading.events import clean, moment
@@ -25,6 +25,7 @@ class Model(BaseModel):
 
 Money = Annotated[
     Decimal,
+    AllowInfNan(True),  # a copied history has them, and they are told as they are
     PlainSerializer(formats.exact, return_type=str, when_used="json"),
     WithJsonSchema(
         {
