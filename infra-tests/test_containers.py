@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import os
+import secrets
 import shutil
+import socket
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +18,7 @@ import pytest
 from targets import Target
 from targets.compose import ComposeTarget, docker
 from targets.instance import CHECKOUT, clean_environment
-from watch import ready
+from watch import ready, until
 
 pytestmark = pytest.mark.targets("compose")
 
@@ -83,8 +89,63 @@ def test_nothing_can_be_written_but_temporary_files_and_the_bots_own(compose: Co
 
 @pytest.mark.parametrize(("service", "leads_out"), [("trading-bot", False), ("ops", False), ("dashboard", True)])
 def test_the_private_network_leads_nowhere(compose: ComposeTarget, service: str, leads_out: bool) -> None:
-    """Only the dashboard, whose port is published, is on a network with a way out."""
+    """Only the dashboard, whose port is published, has a route to somewhere; see below how far it leads."""
     assert inside(compose, service)["default_route"] is leads_out
+
+
+# The engine of another system is in a machine of its own, and only root may make a network beside this one.
+if sys.platform == "linux" and os.geteuid() == 0:
+
+    @pytest.fixture
+    def internet() -> Iterator[str]:
+        """A machine beyond this one that listens on port 8080, and that knows no way to the engine's networks."""
+        tag = secrets.token_hex(3)
+        block = f"198.18.{secrets.randbelow(256)}.{4 * secrets.randbelow(64)}"  # of the range for measurements
+        ours, theirs = (str(ipaddress.ip_address(block) + n) for n in (1, 2))
+        beyond = ["ip", "netns", "exec", f"sy{tag}"]
+        server = None
+        try:
+            for words in (
+                f"ip netns add sy{tag}",
+                f"ip link add sy{tag}a type veth peer name sy{tag}b netns sy{tag}",
+                f"ip address add {ours}/30 dev sy{tag}a",
+                f"ip link set sy{tag}a up",
+                f"ip -n sy{tag} address add {theirs}/30 dev sy{tag}b",
+                f"ip -n sy{tag} link set sy{tag}b up",
+            ):
+                subprocess.run(words.split(), check=True, capture_output=True, text=True, timeout=60)
+            command = [*beyond, sys.executable, "-m", "http.server", "--bind", theirs, "8080"]
+            server = subprocess.Popen(command, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            until(lambda: reaches(theirs), 60, "the machine beyond answers")
+            yield theirs
+        finally:
+            if server is not None:
+                server.kill()
+                server.wait(60)
+            subprocess.run(["ip", "netns", "delete", f"sy{tag}"], check=False, capture_output=True, timeout=60)
+
+    def reaches(host: str) -> bool:
+        try:
+            socket.create_connection((host, 8080), timeout=5).close()
+        except OSError:
+            return False
+        return True
+
+    def test_the_dashboards_door_is_no_way_out(compose: ComposeTarget, internet: str) -> None:
+        """Its port answers on this machine, and nothing beyond it can be talked to; from a usual network it can."""
+        assert compose.get("dashboard", "/healthz")[0] == 200
+        program = f"import socket; socket.create_connection(({internet!r}, 8080), timeout=5)"
+        image = compose.inspect("dashboard")["Image"]
+        usual = f"sy-usual-{secrets.token_hex(3)}"
+        docker("network", "create", usual)
+        try:
+            words = ["run", "--rm", f"--network={usual}", "--entrypoint=python", image, "-c", program]
+            docker(*words)  # the machine beyond can be reached
+        finally:
+            docker("network", "rm", usual)
+        refused = docker("exec", compose.container("dashboard"), "python", "-c", program, check=False)
+        assert refused.returncode == 1
+        assert "TimeoutError" in refused.stderr
 
 
 def test_the_engine_enforces_the_limits(compose: ComposeTarget) -> None:

@@ -34,6 +34,7 @@ def test_the_private_network_has_no_way_out_and_only_the_dashboard_has_a_door() 
     assert COMPOSE["networks"]["private"] == {"internal": True}
     assert [name for name, service in SERVICES.items() if "ports" in service] == ["dashboard"]
     assert [name for name, service in SERVICES.items() if "edge" in service["networks"]] == ["dashboard"]
+    assert COMPOSE["networks"]["edge"]["driver_opts"] == {"com.docker.network.bridge.enable_ip_masquerade": "false"}
     [port] = SERVICES["dashboard"]["ports"]
     assert re.fullmatch(r"127\.0\.0\.1:\$\{DASHBOARD_PORT:\?[^}]+\}:8080", port)
 
