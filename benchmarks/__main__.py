@@ -10,7 +10,12 @@ FOLDER = Path(__file__).parent
 
 if __name__ == "__main__":
     codes: list[int] = []
-    for script, arguments in (("stack.py", sys.argv[1:]), ("durable_write.py", []), ("sqlite_to_postgres.py", [])):
+    for script, arguments in (
+        ("stack.py", sys.argv[1:]),
+        ("durable_write.py", []),
+        ("spool_append.py", []),
+        ("sqlite_to_postgres.py", []),
+    ):
         print(f"\n{script}", flush=True)
         codes.append(subprocess.run([sys.executable, FOLDER / script, *arguments], check=False).returncode)
     sys.exit(max(codes))
