@@ -1,14 +1,14 @@
 """Defects made on purpose, one at a time. The suite is worth something if each of them makes a test fail.
 
 A mutant is chosen by the environment variable FAULTS_MUTANT. Its part in a writer is applied before the writer starts;
-its part in the server or in the database, where it has one, when those are made.
+its part in the database, where it has one, when that is made.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 VARIABLE = "FAULTS_MUTANT"
@@ -22,14 +22,12 @@ class Mutant:
         what: is wrong, in a phrase.
         shows: words of the failure that it must lead to; another failure would be an accident.
         writer: applied in the writers' processes.
-        server: options of the server.
         database: statements run in each new database.
     """
 
     what: str
     shows: str
     writer: Callable[[], None] | None = None
-    server: dict[str, str] = field(default_factory=dict)
     database: tuple[str, ...] = ()
 
 
@@ -153,6 +151,30 @@ def _errors_swallowed() -> None:
     DatabaseManager.transaction = transaction
 
 
+def _leaked_connections() -> None:
+    """One in fifty transactions keeps its connection."""
+    import itertools
+
+    from sqlalchemy import Engine
+
+    whole = Engine.connect
+    kept: list[Any] = []
+    count = itertools.count(1)
+
+    def connect(self: Any) -> Any:
+        if next(count) % 50 == 0:
+            kept.append(whole(self))
+        return whole(self)
+
+    Engine.connect = connect
+
+
+def _no_release() -> None:
+    from trading_bot.lease import Lease
+
+    Lease.release = lambda *_: None
+
+
 def _full_spool_ignored() -> None:
     from trading_bot.spool import Spool, SpoolFull
 
@@ -186,10 +208,18 @@ def _no_migration_lock() -> None:
 
 
 MUTANTS: dict[str, Mutant] = {
-    "no-on-conflict": Mutant("INSERT without ON CONFLICT DO NOTHING", "died|I1|I3|IntegrityError", _no_on_conflict),
+    "no-on-conflict": Mutant(
+        "INSERT without ON CONFLICT DO NOTHING", "died|I1|I3|IntegrityError|DB-010", _no_on_conflict
+    ),
     "no-epoch-test": Mutant("a write does not look at the lease row", "I5", _no_epoch_test),
     "no-durable-commit": Mutant(
-        "synchronous_commit = off", "I1", server={"synchronous_commit": "off", "wal_writer_delay": "10000"}
+        "a commit is acknowledged before it is on the disk",
+        "I1",
+        database=(
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database()); END $$",
+            "ALTER SYSTEM SET wal_writer_delay = '10s'",
+            "SELECT pg_reload_conf()",
+        ),
     ),
     "no-tcp-user-timeout": Mutant(
         "unacknowledged data does not end a connection", "lasted", _setting("tcp_user_timeout_ms", 0)
@@ -208,10 +238,12 @@ MUTANTS: dict[str, Mutant] = {
         ),
     ),
     "unknown-is-failed": Mutant("a connection lost in COMMIT counts as a failure", "I3|I1|DB-010", _unknown_is_failed),
-    "deadlock-is-final": Mutant("a deadlock's victim is not tried again", "DB-014", _final("40P01")),
-    "serialization-is-final": Mutant("a serialization failure is not tried again", "DB-014", _final("40001")),
-    "lock-timeout-is-final": Mutant("a lock timeout is not tried again", "DB-014", _final("55P03")),
-    "lost-connection-is-final": Mutant("a lost connection is not tried again", "OperationalError", _lost_is_final),
+    "deadlock-is-final": Mutant("a deadlock's victim is not tried again", "sent away.*DB-014", _final("40P01")),
+    "serialization-is-final": Mutant(
+        "a serialization failure is not tried again", "sent away.*DB-014", _final("40001")
+    ),
+    "lock-timeout-is-final": Mutant("a lock timeout is not tried again", "sent away.*DB-014", _final("55P03")),
+    "lost-connection-is-final": Mutant("a lost connection is not tried again", "sent away", _lost_is_final),
     "no-role-limit": Mutant(
         "one role may take every connection",
         "too many clients|remaining connection slots|DID NOT RAISE",
@@ -232,6 +264,8 @@ MUTANTS: dict[str, Mutant] = {
         "decisions go on without a place on the disk", "spool full|assert", _full_spool_ignored
     ),
     "migration-in-pieces": Mutant("a migration commits half way", "already exists|assert|Error", _migration_in_pieces),
+    "leaked-connections": Mutant("connections are not given back", "I6|within", _leaked_connections),
+    "no-release": Mutant("a bot that ends keeps its lease", "hand-over", _no_release),
     "no-migration-lock": Mutant("two migrators at once", "already exists|duplicate|exit code", _no_migration_lock),
     "no-session-lock": Mutant("two decisions about one account at once", "I2|I4", _no_session_lock),
 }
@@ -255,12 +289,6 @@ def apply_in_database(execute: Callable[[str], Any]) -> None:
     mutant = chosen()
     for statement in mutant.database if mutant is not None else ():
         execute(statement)
-
-
-def server_options() -> dict[str, str]:
-    """The options of a server of this run."""
-    mutant = chosen()
-    return dict(mutant.server) if mutant is not None else {}
 
 
 def passed_on() -> dict[str, str]:

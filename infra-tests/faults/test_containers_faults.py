@@ -41,7 +41,7 @@ def _container(bench: Bench, name: str) -> Container:
     return process
 
 
-@pytest.mark.fault("F1", "lost-connection-is-final")
+@pytest.mark.fault("F1", "no-durable-commit")
 def test_a_killed_database_container_has_what_it_acknowledged(bench: Bench, tier: Tier) -> None:
     _writers(bench)
     with bench.observed():
@@ -111,7 +111,7 @@ def test_a_container_out_of_memory(bench: Bench) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.fault("F4", "lost-connection-is-final")
+@pytest.mark.fault("F4", "fill-apart")
 def test_a_restarted_database_container(bench: Bench) -> None:
     _writers(bench)
     for _ in range(3):

@@ -16,15 +16,8 @@ from tradedb.testing import ROLE_PASSWORDS
 from faults.bench import Bench
 from faults.places.embedded import EmbeddedPlace
 from faults.plugin import Tier
-from faults.record import History
 
 pytestmark = pytest.mark.targets("embedded")
-
-
-def _all_ended_well(history: History) -> None:
-    """Whatever stood in the way was waited out within the call: nobody was sent away."""
-    sent_away = [op for op in history.ops if op.kind != "observe" and op.outcome != "ok"]
-    assert sent_away == [], f"{len(sent_away)} calls were sent away: {[op.error for op in sent_away][:5]}"
 
 
 @contextmanager
@@ -91,13 +84,13 @@ def test_a_deadlock_is_tried_again(bench: Bench, loopback: EmbeddedPlace, tier: 
     deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
     with bench.fault("deadlocks"), _again_and_again(bench, loopback, cross):
         deadline = time.monotonic() + 60
-        while bench.database.value(deadlocks) < tier.pick(2, 10) and time.monotonic() < deadline:
+        while bench.database.value(deadlocks) < tier.pick(2, 6) and time.monotonic() < deadline:
             time.sleep(0.2)
     bench.wait_written(20, "trades-1")
     bench.note(deadlocks=bench.database.value(deadlocks))
     history, _ = bench.finish()
-    assert bench.row.notes["deadlocks"] >= tier.pick(2, 10), "there was no deadlock"
-    _all_ended_well(history)
+    assert bench.row.notes["deadlocks"] >= tier.pick(2, 6), "there was no deadlock"
+    bench.nobody_was_sent_away(history)
 
 
 @pytest.mark.fault("F15", "serialization-is-final")
@@ -110,12 +103,12 @@ def test_a_serialization_failure_is_tried_again(bench: Bench, loopback: Embedded
     bench.wait_written(10, "trades-1")
     touch = "BEGIN; UPDATE trading_sessions SET updated_at = now(); SELECT pg_sleep(0.05); COMMIT"
     with bench.fault("serialization failures"), _again_and_again(bench, loopback, touch):
-        bench.wait_written(tier.pick(40, 400), "trades-1")
+        bench.wait_written(tier.pick(40, 150), "trades-1")
     history, _ = bench.finish()
     repeated = sum(op.body.get("tries", 1) > 1 for op in history.acknowledged())
     bench.note(repeated=repeated)
     assert repeated, "nothing collided"
-    _all_ended_well(history)
+    bench.nobody_was_sent_away(history)
 
 
 @pytest.mark.fault("F15", "no-session-lock")
@@ -128,7 +121,7 @@ def test_two_decisions_about_one_account_at_once(bench: Bench, tier: Tier) -> No
     bench.wait_written(4, "one")
     bench.start("trades", "two", **both, first_n=500_000)
     bench.wait_written(4)
-    for _ in range(tier.pick(10, 100)):
+    for _ in range(tier.pick(10, 40)):
         at = {name: bench.marks(name, "at gate") for name in ("one", "two")}
         (gates / "intent").touch()
         for name, before in at.items():
@@ -155,4 +148,4 @@ def test_a_long_lock_is_waited_out_within_the_call(bench: Bench, loopback: Embed
             )
             bench.wait_written(20)
     history, _ = bench.finish()
-    _all_ended_well(history)
+    bench.nobody_was_sent_away(history)

@@ -12,6 +12,8 @@ from faults.bench import Bench
 from faults.places.embedded import EmbeddedPlace
 from faults.plugin import Tier
 
+pytestmark = pytest.mark.targets("embedded")
+
 
 def _writers(bench: Bench) -> None:
     bench.start("rows", "rows-1")
@@ -42,7 +44,8 @@ def test_a_killed_backend_takes_nobodys_writes_along(bench: Bench, tier: Tier) -
         with bench.fault("one backend killed"):
             bench.place.kill_backend(random.choice(bench.database.backends()))
         bench.wait_written(100)
-    bench.finish()
+    history, _ = bench.finish()
+    bench.nobody_was_sent_away(history)
 
 
 @pytest.mark.fault("F4", "lost-connection-is-final")
@@ -53,7 +56,8 @@ def test_a_restart_is_waited_out(bench: Bench, tier: Tier) -> None:
         with bench.fault("restart"):
             bench.place.restart()
         bench.wait_written(100)
-    bench.finish()
+    history, _ = bench.finish()
+    bench.nobody_was_sent_away(history)
 
 
 @pytest.mark.full

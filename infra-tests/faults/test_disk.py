@@ -14,7 +14,6 @@ import pytest
 from tradedb.testing import PostgresServer, postgres_bin
 from watch import until
 
-from faults import mutants
 from faults.inject.disks import fill, memory_disk, small_disk
 from faults.places.embedded import EmbeddedPlace
 from faults.plugin import NewBench
@@ -27,7 +26,7 @@ def _server_on(disk: Path, folder: Path, what: str) -> Iterator[EmbeddedPlace]:
     """A durable server whose tables ("base") or whose write-ahead log ("pg_wal") are on that disk."""
     home = Path(tempfile.mkdtemp(prefix="faults-server-"))
     options = {"max_connections": "40", "shared_buffers": "16MB", "min_wal_size": "32MB", "max_wal_size": "64MB"}
-    server = PostgresServer(bin=postgres_bin(), folder=home, options={**options, **mutants.server_options()})
+    server = PostgresServer(bin=postgres_bin(), folder=home, options=options)
     try:
         server.initialise()
         place = disk / what

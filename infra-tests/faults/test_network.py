@@ -96,7 +96,7 @@ def test_the_bot_on_the_wrong_side_of_a_partition_is_replaced(new_bench: NewBenc
 
 
 @pytest.mark.full
-@pytest.mark.fault("F8", "no-deadline")
+@pytest.mark.fault("F8", "leaked-connections")
 @pytest.mark.timeout(240)
 def test_a_slow_line_is_slow_and_not_a_storm(new_bench: NewBench, network: NetworkPlace) -> None:
     """64 kbit/s: writes go on; nobody opens a second connection for what is under way already."""
@@ -131,4 +131,5 @@ def test_resets_every_two_seconds(new_bench: NewBench, network: NetworkPlace, ti
             time.sleep(1.9)
     for name in writers:
         bench.wait_written(20, name)
-    bench.finish()
+    history, _ = bench.finish()
+    bench.nobody_was_sent_away(history)

@@ -137,5 +137,5 @@ class EmbeddedPlace(Place):
 def embedded_place(folder: Path) -> Iterator[EmbeddedPlace]:
     """A server that keeps what it acknowledged, with room for a crowd."""
     with ExitStack() as ending:
-        options = {"max_connections": "60", "shared_buffers": "64MB", **mutants.server_options()}
+        options = {"max_connections": "60", "shared_buffers": "64MB"}
         yield EmbeddedPlace(ending.enter_context(throwaway_server(durable=True, options=options)), folder)

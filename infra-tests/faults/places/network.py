@@ -78,7 +78,7 @@ def network_place(folder: Path) -> Iterator[NetworkPlace]:
     with ExitStack() as ending:
         namespace, found = ending.enter_context(cables("a", "b"))
         with namespace.entered():
-            options = {"listen_addresses": "*", "max_connections": "60", **mutants.server_options()}
+            options = {"listen_addresses": "*", "max_connections": "60"}
             server = ending.enter_context(throwaway_server(durable=True, options=options))
             hba = server.data / "pg_hba.conf"
             hba.write_text(hba.read_text() + "host all all 10.213.0.0/16 scram-sha-256\n")
