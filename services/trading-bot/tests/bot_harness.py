@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, event, select, update
 from tradedb.manager import DatabaseManager, OutcomeUnknown
-from tradedb.models import AccountHistory, BotLease, Fill, OrderIntent, Position, Trade, TradingSession
+from tradedb.models import (
+    AccountHistory,
+    BotLease,
+    Fill,
+    LedgerEntry,
+    OrderIntent,
+    Position,
+    Trade,
+    TradingSession,
+    VenueOrder,
+)
 from trading_bot.bot import Bot
-from trading_bot.broker import PaperBroker
-from trading_bot.feed import SimulatedFeed
+from trading_bot.feeds import SIMULATED
+from trading_bot.feeds.candles import Candle
+from trading_bot.feeds.simulated import SimulatedFeed
 from trading_bot.settings import BotSettings
+from trading_bot.spooled import FactSpool
 from trading_bot.status import Status
+from trading_bot.strategies import Decision
 from trading_bot.strategies.moving_average import MovingAverageCross
+from trading_bot.venue.paper import PaperVenue
 
 T = TypeVar("T")
 SEED = 7
@@ -29,9 +44,10 @@ class Crash(Exception):
 
 @dataclass
 class Breaking:
-    """A manager that breaks at the n-th point: just before or after a COMMIT, or before a statement about an order.
+    """A manager that breaks at the n-th point, and so do the spool and the venue that it is told to watch.
 
-    how="crash" raises Crash; "unknown" loses the answer of a COMMIT, once, whether it happened or not.
+    how="crash" raises Crash just before or after a COMMIT, before a statement about an order, or before or after an act
+    of the spool or the venue; "unknown" loses the answer of a COMMIT, once, whether it happened or not.
     """
 
     inner: DatabaseManager
@@ -42,29 +58,57 @@ class Breaking:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    def _point(self, what: str) -> None:
+    def point(self, what: str) -> None:
         self.seen.append(what)
         if len(self.seen) == self.at + 1:
             raise Crash(what) if self.how == "crash" else _lost(what)
 
     def transaction(self, work: Callable[[Connection], T], *, name: str, **options: Any) -> T:
         def breaking(conn: Connection) -> T:
-            if self.how == "crash" and name in ("intent-place", "fill-record"):
-                event.listen(conn, "before_cursor_execute", lambda *args: self._point(f"{name}: {args[2][:60]}"))
+            if self.how == "crash" and name.startswith(("intent-", "fill-", "order-")):
+                event.listen(conn, "before_cursor_execute", lambda *args: self.point(f"{name}: {args[2][:60]}"))
             result = work(conn)
-            self._point(f"{name}: before COMMIT")
+            self.point(f"{name}: before COMMIT")
             return result
 
         result = self.inner.transaction(breaking, name=name, **options)
-        self._point(f"{name}: after COMMIT")
+        self.point(f"{name}: after COMMIT")
         return result
 
     def read(self, work: Callable[[Connection], T], *, name: str, **options: Any) -> T:
         return self.inner.read(work, name=name, **options)
 
+    def watch(self, thing: T, *acts: str) -> T:
+        """Make the acts of a spool or a venue points, before and after."""
+        for act in acts:
+            setattr(thing, act, self._watched(act, getattr(thing, act)))
+        return thing
+
+    def _watched(self, name: str, act: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(*args: Any, **options: Any) -> Any:
+            self.point(f"{name}: before")
+            result = act(*args, **options)
+            self.point(f"{name}: after")
+            return result
+
+        return watched
+
 
 def _lost(what: str) -> OutcomeUnknown:
     return OutcomeUnknown("DB-010", f"{what}: connection lost", why="test", fix="ask")
+
+
+class EveryOther:
+    """Holds for a candle, then holds nothing for one: orders that are filled in parts get into each other's way."""
+
+    name = "EveryOther"
+    warmup = 1
+
+    def decide(self, candles: Sequence[Candle]) -> Decision:
+        return Decision("LONG" if candles[-1].index % 2 else "FLAT", "every other")
+
+    def config(self) -> dict[str, Any]:
+        return {}
 
 
 @dataclass
@@ -81,23 +125,56 @@ class Clock:
         self.at += timedelta(seconds=self.step_s)
 
 
+def make_venue(folder: Path, settings: BotSettings | None = None, name: str = SIMULATED) -> PaperVenue:
+    settings = settings or BotSettings()
+    return PaperVenue(
+        name, folder / "venue.db", fee_rate=settings.bot_fee_rate, slippage_rate=settings.bot_slippage_rate,
+        partial_fills=settings.bot_partial_fills,
+    )  # fmt: skip
+
+
 def make_bot(
-    manager: Any, clock: Callable[[], datetime], *, holder: str = "one", status: Status | None = None, **changes: Any
+    manager: Any,
+    clock: Callable[[], datetime],
+    folder: Path,
+    *,
+    holder: str = "one",
+    status: Status | None = None,
+    strategy: Any = None,
+    spool: FactSpool | None = None,
+    venue: Any = None,
+    feed: Any = None,
+    **changes: Any,
 ) -> Bot:
-    """Return a bot whose feed follows the clock; its equity curve has only the points of its fills and its start."""
+    """Return a bot whose feed follows the clock; its equity curve has only the points of its fills and its start.
+
+    Args:
+        folder: of the venue's file and the spool; those who share it share the venue.
+    """
     settings = BotSettings(bot_seed=SEED, bot_snapshot_interval_s=3600, **changes)
+    interval_s, symbol = settings.bot_candle_interval_s, settings.bot_symbol
+    venue = venue or make_venue(folder, settings)
+    spool = spool or FactSpool(folder / "spool")
+    if isinstance(manager, Breaking) and manager.how == "crash":
+        manager.watch(venue, "submit", "cancel", "see")
+        manager.watch(spool, "add_intent", "add_fill", "acknowledge")
     return Bot(
         settings=settings,
         manager=manager,
-        feed=SimulatedFeed(
-            seed=settings.bot_seed, symbol=settings.bot_symbol, interval_s=settings.bot_candle_interval_s
-        ),
-        strategy=MovingAverageCross(),
-        broker=PaperBroker(fee_rate=settings.bot_fee_rate, slippage_rate=settings.bot_slippage_rate),
+        feed=feed or SimulatedFeed(seed=settings.bot_seed, symbol=symbol, interval_s=interval_s),
+        strategy=strategy or MovingAverageCross(),
+        venue=venue,
+        spool=spool,
         status=status or Status(),
         holder=holder,
         now=clock,
     )
+
+
+def kill(bot: Bot) -> None:
+    """Let go of what the end of a process lets go of."""
+    bot._kit.venue.close()
+    bot._spool.close()
 
 
 def run_candles(bot: Bot, clock: Clock, count: int) -> None:
@@ -121,6 +198,10 @@ def facts(manager: DatabaseManager) -> dict[str, list[tuple[Any, ...]]]:
         wanted: dict[str, Any] = {
             "intents": select(OrderIntent.intent_id, OrderIntent.leg, OrderIntent.quantity, OrderIntent.status),
             "fills": select(Fill.venue_trade_id, Fill.side, Fill.price, Fill.quantity, Fill.fee, Fill.filled_at),
+            "orders": select(VenueOrder.client_order_id, VenueOrder.filled_quantity, VenueOrder.status),
+            "ledger": select(
+                LedgerEntry.session_id, LedgerEntry.venue_trade_id, LedgerEntry.account, LedgerEntry.amount
+            ),
             "positions": select(Position.order_id, Position.status, Position.quantity, Position.entry_price),
             "trades": select(Trade.order_id, Trade.pnl, Trade.commission, Trade.entry_price, Trade.exit_price),
             "sessions": select(
@@ -143,6 +224,9 @@ def check_books(manager: DatabaseManager) -> int:
             )
             fills = conn.execute(of_session.where(OrderIntent.session_id == session.id)).all()
             pnls = conn.execute(select(Trade.pnl).where(Trade.session_id == session.id)).scalars().all()
+            realised = [-amount for amount in conn.execute(
+                select(LedgerEntry.amount).where(LedgerEntry.session_id == session.id, LedgerEntry.account == "pnl")
+            ).scalars()]  # fmt: skip
             held = conn.execute(
                 select(Position.quantity).where(Position.session_id == session.id, Position.status == "OPEN")
             ).scalars()
@@ -153,10 +237,26 @@ def check_books(manager: DatabaseManager) -> int:
                 .limit(1)
             ).scalar()
             fees = sum((fill.fee for fill in fills), Decimal(0))
-            assert balance is None or session.initial_balance + sum(pnls, Decimal(0)) - fees == balance
+            assert balance is None or session.initial_balance + sum(realised, Decimal(0)) - fees == balance
+            held = list(held)
+            if not held:
+                assert sum(realised, Decimal(0)) == sum(pnls, Decimal(0))
             signed = sum((fill.quantity if fill.side == "BUY" else -fill.quantity for fill in fills), Decimal(0))
             assert signed == sum((quantity or Decimal(0) for quantity in held), Decimal(0))
-            assert len(pnls) == sum(fill.side == "SELL" for fill in fills)
+            booked: dict[str, Decimal] = {}
+            lines: dict[str | None, Decimal] = {}
+            for trade_id, account, amount in conn.execute(
+                select(LedgerEntry.venue_trade_id, LedgerEntry.account, LedgerEntry.amount).where(
+                    LedgerEntry.session_id == session.id
+                )
+            ):
+                booked[account] = booked.get(account, Decimal(0)) + amount
+                lines[trade_id] = lines.get(trade_id, Decimal(0)) + amount
+            assert set(lines.values()) <= {Decimal(0)}
+            assert len(lines) == len(fills) + 1 or not lines
+            if lines and balance is not None:
+                assert booked["cash"] + booked.get("inventory", Decimal(0)) == balance
+                assert booked.get("fees", Decimal(0)) == fees
             trades += len(pnls)
         return trades
 

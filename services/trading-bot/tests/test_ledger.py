@@ -1,202 +1,41 @@
-"""Recorded exactly once: on both databases, under every crash, doubt and rival that can be arranged in one process."""
+"""Each write of the ledger: once, however often; by the leader only; in the order that the books need."""
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from bot_harness import START, Breaking, Clock, Crash, check_books, expire_lease, facts, make_bot, run_candles
-from sqlalchemy import URL, Connection, func, insert, select
+from bot_harness import check_books, expire_lease, facts
+from sqlalchemy import URL, Connection, func, select
 from tradedb.manager import DatabaseManager
-from tradedb.models import AccountHistory, Fill, OrderIntent, Position, SystemEvent, Trade, TradingSession
+from tradedb.models import (
+    AccountHistory,
+    Fill,
+    OrderIntent,
+    Position,
+    SystemEvent,
+    Trade,
+    TradingSession,
+)
 from trading_bot import ledger
-from trading_bot.broker import PaperBroker
-from trading_bot.feed import SIMULATED
+from trading_bot.feeds import SIMULATED
 from trading_bot.lease import LeadershipLost, Lease
-from trading_bot.orders import Intent, Leg
-from trading_bot.status import Status
+from trading_bot.orders import Intent, Leg, OrderReport, VenueFill
+from trading_bot.sizing import fee_of
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-ROUND_TRIP_CANDLES, EVERY_S = 3, 8  # from START, a candle every 8 s: an entry, an exit, nothing
+SEQUENCE = itertools.count(1)
 
 
 def count(manager: DatabaseManager, table: Any) -> int:
     return manager.read(lambda conn: conn.execute(select(func.count()).select_from(table)).scalar_one(), name="count")
-
-
-# --- what a plain run leaves ----------------------------------------------------------------------------------------
-
-
-def test_a_run_records_intents_fills_trades_and_a_curve_and_the_books_balance(manager: DatabaseManager) -> None:
-    clock, status = Clock(), Status()
-    bot = make_bot(manager, clock, status=status)
-    run_candles(bot, clock, 200)
-    trades = check_books(manager)
-    assert trades >= 8
-    found = facts(manager)
-    assert {row[-1] for row in found["intents"]} == {"FILLED"}
-    assert len(found["intents"]) == len(found["fills"]) in (2 * trades, 2 * trades + 1)
-    assert found["sessions"][0][1] == trades
-    assert count(manager, AccountHistory) == len(found["fills"]) + 1
-
-    def labels(conn: Connection) -> None:
-        trade = conn.execute(select(Trade.__table__).limit(1)).one()
-        assert (trade.source, trade.exchange, trade.side, trade.timeframe) == ("PAPER", SIMULATED, "LONG", "2s")
-        assert trade.exit_reason.startswith("fast mean (3) not above")
-        assert trade.commission > 0
-        assert trade.entry_time < trade.exit_time
-        session = conn.execute(select(TradingSession.__table__)).one()
-        assert (session.mode, session.exchange, session.is_active) == ("PAPER", SIMULATED, True)
-        assert session.session_name.startswith("switchyard-MovingAverageCross-BTCUSDT-")
-        assert session.strategy_config == {"fast_candles": 3, "slow_candles": 8}
-        events = conn.execute(select(SystemEvent.event_type).order_by(SystemEvent.id)).scalars().all()
-        assert events == ["SESSION_START", "LEADERSHIP"]
-
-    manager.read(labels, name="labels")
-    now = status.get()
-    assert (now.role, now.epoch, now.leader) == ("leader", 1, "one")
-    assert now.last_candle == clock.at - timedelta(seconds=2)
-
-
-def test_the_open_position_is_marked_to_the_market(manager: DatabaseManager) -> None:
-    clock = Clock()
-    bot = make_bot(manager, clock)
-    while not facts(manager)["positions"]:
-        run_candles(bot, clock, 1)
-    bot._snapshot_at = 0
-    run_candles(bot, clock, 1)
-
-    def marked(conn: Connection) -> None:
-        position = conn.execute(select(Position.__table__)).one()
-        point = conn.execute(select(AccountHistory.__table__).order_by(AccountHistory.id.desc()).limit(1)).one()
-        assert position.unrealized_pnl == (position.current_price - position.entry_price) * position.quantity
-        assert point.equity == point.balance + position.unrealized_pnl
-        assert point.margin_used == position.entry_price * position.quantity
-        assert point.open_positions == 1
-
-    manager.read(marked, name="marked")
-
-
-def test_a_restarted_bot_goes_on_with_the_session_the_position_and_the_balance(
-    dialect: str, new_url: Callable[[str], URL]
-) -> None:
-    outcomes = []
-    for restart_every in (1_000, 1):
-        manager = DatabaseManager(new_url(dialect), service="trading-bot")
-        clock, bot = Clock(), None
-        for n in range(40):
-            if n % restart_every == 0:
-                if bot is not None:
-                    expire_lease(manager)  # kill -9: nothing was released
-                bot = make_bot(manager, clock, holder=f"bot-{n}")
-            assert bot is not None
-            run_candles(bot, clock, 1)
-        check_books(manager)
-        assert count(manager, TradingSession) == 1
-        outcomes.append(facts(manager))
-        manager.dispose()
-    assert outcomes[0] == outcomes[1]
-    assert len(outcomes[0]["trades"]) >= 1
-
-
-# --- crashes and lost answers ---------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def undisturbed() -> dict[str, Any]:
-    """What the same candles leave when nothing goes wrong, by dialect; filled by the first test to need it."""
-    return {}
-
-
-def reference(undisturbed: dict[str, Any], dialect: str, new_url: Callable[[str], URL]) -> dict[str, Any]:
-    if dialect not in undisturbed:
-        manager = DatabaseManager(new_url(dialect), service="trading-bot")
-        clock = Clock(step_s=EVERY_S)
-        run_candles(make_bot(manager, clock), clock, ROUND_TRIP_CANDLES)
-        undisturbed[dialect] = facts(manager)
-        fills = sorted(undisturbed[dialect]["fills"], key=lambda row: row[-1])
-        assert [row[1] for row in fills] == ["BUY", "SELL"]
-        manager.dispose()
-    return undisturbed[dialect]
-
-
-@pytest.mark.timeout(120)
-def test_a_crash_at_every_point_changes_nothing(
-    dialect: str, new_url: Callable[[str], URL], undisturbed: dict[str, Any]
-) -> None:
-    expected = reference(undisturbed, dialect, new_url)
-    at, crashed = 0, True
-    while crashed:
-        manager = DatabaseManager(new_url(dialect), service="trading-bot")
-        breaking, clock = Breaking(manager, at), Clock(step_s=EVERY_S)
-        bot, crashed = make_bot(breaking, clock), False
-        try:
-            run_candles(bot, clock, ROUND_TRIP_CANDLES)
-        except Crash:
-            crashed = True
-            expire_lease(manager)
-            left = ROUND_TRIP_CANDLES - int((clock.at - START).total_seconds()) // EVERY_S
-            run_candles(make_bot(manager, clock, holder="two"), clock, left)
-        check_books(manager)
-        assert facts(manager) == expected, f"after a crash at point {at}: {breaking.seen[at]}"
-        manager.dispose()
-        at += 1 if dialect == "sqlite" else 2  # the same statements in the same order: every other one will do
-    assert at > 40
-
-
-@pytest.mark.timeout(120)
-def test_a_lost_answer_at_every_commit_changes_nothing(
-    dialect: str, new_url: Callable[[str], URL], undisturbed: dict[str, Any]
-) -> None:
-    expected = reference(undisturbed, dialect, new_url)
-    at, points = 0, 1
-    while at < points:
-        manager = DatabaseManager(new_url(dialect), service="trading-bot")
-        breaking, clock = Breaking(manager, at, how="unknown"), Clock(step_s=EVERY_S)
-        bot = make_bot(breaking, clock)
-        bot._backoff = lambda: 0.0
-        for _ in range(ROUND_TRIP_CANDLES):
-            before = bot._last_index
-            bot._guarded_pass()
-            if bot._last_index == before:  # the answer was lost in this pass: the next one asks
-                bot._guarded_pass()
-            clock.next_candle()
-        points = max(points, len(breaking.seen))
-        check_books(manager)
-        assert facts(manager) == expected, f"after a lost answer at point {at}: {breaking.seen[at]}"
-        manager.dispose()
-        at += 1
-    assert points > 10
-
-
-def test_what_was_decided_before_a_crash_is_carried_out_under_its_own_id_however_late(manager: DatabaseManager) -> None:
-    clock = Clock()
-    bot = make_bot(manager, clock)
-
-    def crash(*_: Any) -> Any:
-        raise Crash("between intent and fill")
-
-    bot._execute = crash  # type: ignore[assignment]
-    with pytest.raises(Crash):
-        run_candles(bot, clock, 20)
-    (intent,) = facts(manager)["intents"]
-    assert intent[-1] == "PENDING"
-    decided_at = clock.at
-    clock.at += timedelta(hours=1)
-    expire_lease(manager)
-    run_candles(make_bot(manager, clock, holder="two"), clock, 1)
-    found = facts(manager)
-    assert (*intent[:-1], "FILLED") in found["intents"]
-    assert decided_at in [row[-1] for row in found["fills"]]  # at the price and the time of the decision
-    check_books(manager)
-    events = manager.read(lambda conn: conn.execute(select(SystemEvent.message)).scalars().all(), name="events")
-    assert any(message.startswith(f"intent {intent[0]} ") and "was pending" in message for message in events)
 
 
 # --- everything twice -----------------------------------------------------------------------------------------------
@@ -225,17 +64,36 @@ def an_intent(session_id: int, leg: Leg = "ENTRY", n: int = 0) -> Intent:
     )  # fmt: skip
 
 
-BROKER = PaperBroker(fee_rate=Decimal("0.0004"), slippage_rate=Decimal("0.0001"))
+def a_fill(intent: Intent, n: int = 0, quantity: Decimal | None = None, **changes: Any) -> VenueFill:
+    """What a venue would say; another ``n`` is another part."""
+    quantity = intent.quantity if quantity is None else quantity
+    fill = VenueFill(
+        venue=SIMULATED, venue_trade_id=f"t-{intent.intent_id}-{n}", intent_id=intent.intent_id, symbol="BTCUSDT",
+        side=intent.side, price=Decimal("60000.00") + n, quantity=quantity,
+        fee=fee_of(price=Decimal("60000.00"), quantity=quantity, rate=Decimal("0.0004")), fee_currency="USDT",
+        filled_at=intent.signal_time + timedelta(seconds=n), sequence=next(SEQUENCE),
+    )  # fmt: skip
+    return replace(fill, **changes)
+
+
+def a_report(intent: Intent, filled: str = "0", status: Any = "ACCEPTED") -> OrderReport:
+    return OrderReport(
+        venue=SIMULATED, client_order_id=intent.intent_id, venue_order_id=f"o-{intent.intent_id}", symbol="BTCUSDT",
+        side=intent.side, quantity=intent.quantity, filled_quantity=Decimal(filled), status=status,
+        accepted_at=intent.signal_time, updated_at=intent.signal_time,
+    )  # fmt: skip
 
 
 def place(manager: DatabaseManager, lease: Lease, account: Any, intent: Intent) -> str:
     return manager.transaction(lambda conn: ledger.place_intent(conn, lease, account, intent), name="place")
 
 
-def record(manager: DatabaseManager, lease: Lease, account: Any, intent: Intent) -> Any:
+def record(
+    manager: DatabaseManager, lease: Lease, account: Any, intent: Intent, fill: VenueFill | None = None, **options: Any
+) -> Any:
     def work(conn: Connection) -> Any:
         curve = ledger.load_curve(conn, account)
-        return ledger.record_fill(conn, lease, account, curve, BROKER.execute(intent), timeframe="2s")
+        return ledger.record_fill(conn, lease, account, curve, fill or a_fill(intent), timeframe="2s", **options)
 
     return manager.transaction(work, name="record")
 
@@ -343,20 +201,6 @@ def test_an_expired_lease_fences_even_when_nobody_took_over(manager: DatabaseMan
     assert place(manager, lease, account, an_intent(session_id)) == "PENDING"
 
 
-def test_the_second_bot_stands_by_and_leads_at_once_after_a_release(manager: DatabaseManager) -> None:
-    clock, standby = Clock(), Status()
-    first, second = make_bot(manager, clock, holder="first"), make_bot(manager, clock, holder="second", status=standby)
-    run_candles(first, clock, 1)
-    for _ in range(3):
-        second.step()
-    assert (standby.get().role, standby.get().leader) == ("standby", "first")
-    first._shut_down()
-    second.step()
-    assert (standby.get().role, standby.get().epoch) == ("leader", 2)
-    with pytest.raises(LeadershipLost):
-        first._lease.renew()
-
-
 def test_a_holder_stops_deciding_before_its_lease_ends(manager: DatabaseManager) -> None:
     lease = leading(manager)
     assert lease.may_decide()
@@ -412,88 +256,3 @@ def test_a_session_whose_commit_is_still_under_way_gets_no_twin(new_url: Callabl
     assert ids[0] == ids[1]
     assert count(manager, TradingSession) == 1
     manager.dispose()
-
-
-# --- whose sessions -------------------------------------------------------------------------------------------------
-
-
-def test_copied_history_is_never_taken_for_ours(manager: DatabaseManager) -> None:
-    legacy = {
-        "start_time": NOON.replace(tzinfo=None), "is_active": True, "mode": "PAPER", "initial_balance": Decimal(100),
-        "strategy_name": "MovingAverageCross", "symbol": "BTCUSDT", "timeframe": "1h",
-    }  # fmt: skip
-    others = [
-        {"session_name": "MlBasic_20250704_200712", "exchange": "binance"},
-        {"session_name": "switchyard-MovingAverageCross-BTCUSDT-x", "exchange": "binance"},
-        {"session_name": "somebody else's", "exchange": SIMULATED},
-        {"session_name": "switchyard-MovingAverageCross-BTCUSDT-y", "exchange": SIMULATED, "is_active": False},
-        {"session_name": "switchyard-MovingAverageCross-BTCUSDT-z", "exchange": SIMULATED, "mode": "BACKTEST"},
-        {"session_name": None, "exchange": None},
-    ]
-
-    def seed(conn: Connection) -> None:
-        for other in others:
-            session_id = conn.execute(insert(TradingSession).values(**(legacy | other)).returning(TradingSession.id))
-            conn.execute(
-                insert(Position).values(
-                    symbol="BTCUSDT", side="LONG", status="FILLED", entry_price=Decimal(1), size=Decimal(1),
-                    entry_time=NOON.replace(tzinfo=None), strategy_name="MlBasic", session_id=session_id.scalar_one(),
-                )
-            )  # fmt: skip
-
-    manager.transaction(seed, name="seed")
-    before = [row for row in facts(manager)["positions"] if row[1] == "FILLED"]
-    clock, status = Clock(), Status()
-    run_candles(make_bot(manager, clock, status=status), clock, 30)
-    assert status.get().session_id == len(others) + 1
-    assert [row for row in facts(manager)["positions"] if row[1] == "FILLED"] == before
-    active = manager.read(
-        lambda conn: conn.execute(select(func.count()).where(TradingSession.is_active.is_(True))).scalar_one(),
-        name="active",
-    )
-    assert active == len(others)  # one of theirs was inactive, one of ours is active: nobody ended anything
-
-
-def test_another_symbol_gets_an_account_of_its_own_and_the_old_one_ends_when_it_holds_nothing(
-    manager: DatabaseManager,
-) -> None:
-    clock = Clock()
-    run_candles(make_bot(manager, clock), clock, 1)
-    held = bool(facts(manager)["positions"])
-    expire_lease(manager)
-    run_candles(make_bot(manager, clock, holder="two", bot_symbol="ETHUSDT"), clock, 2)
-
-    def look(conn: Connection) -> list[Any]:
-        return list(conn.execute(select(TradingSession.symbol, TradingSession.is_active).order_by(TradingSession.id)))
-
-    assert manager.read(look, name="look") == [("BTCUSDT", held), ("ETHUSDT", True)]
-    check_books(manager)
-
-
-def test_fills_that_do_not_add_up_stop_the_bot_and_say_so(manager: DatabaseManager) -> None:
-    clock, status = Clock(), Status()
-    bot = make_bot(manager, clock, status=status)
-    run_candles(bot, clock, 1)
-    lease, session_id = bot._lease, status.get().session_id
-    assert session_id is not None
-    odd = replace(an_intent(session_id, "EXIT"), intent_id="odd", quantity=Decimal(7))
-
-    def seed(conn: Connection) -> None:
-        ledger_row = {name: getattr(odd, name) for name in Intent.__dataclass_fields__}
-        conn.execute(
-            insert(OrderIntent).values(
-                **ledger_row, lease_epoch=lease.epoch, status="FILLED", created_at=NOON, updated_at=NOON
-            )
-        )
-        columns = asdict(BROKER.execute(odd))
-        columns["venue_sequence"] = columns.pop("sequence")
-        conn.execute(insert(Fill).values(**columns, recorded_at=NOON, lease_epoch=1))
-
-    manager.transaction(seed, name="seed")
-    bot._forget_state()
-    bot._guarded_pass()
-    now = status.get()
-    assert now.role == "waiting"
-    assert now.reason is not None
-    assert now.reason.startswith("BOT-003: fill paper-")
-    assert now.loop_alive

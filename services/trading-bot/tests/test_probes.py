@@ -16,6 +16,7 @@ from bot_harness import Clock, make_bot
 from sqlalchemy import URL
 from tradedb.errors import SwitchyardError
 from tradedb.manager import DatabaseManager
+from trading_bot.feeds.simulated import SimulatedFeed
 from trading_bot.probes import Probes, serve
 from trading_bot.status import Status
 
@@ -28,7 +29,7 @@ def manager(new_url: Callable[[str], URL]) -> Iterator[DatabaseManager]:
 
 
 def probes(manager: DatabaseManager, status: Status) -> Probes:
-    return Probes(manager, status, symbol="BTCUSDT")
+    return Probes(manager, status, feed=SimulatedFeed(seed=7, symbol="BTCUSDT", interval_s=2))
 
 
 def test_a_leader_and_a_standby_are_ready_and_say_what_they_are(manager: DatabaseManager) -> None:
@@ -37,7 +38,8 @@ def test_a_leader_and_a_standby_are_ready_and_say_what_they_are(manager: Databas
         status.set(role=role, reason=None, epoch=3 if role == "leader" else None)
         code, body = probes(manager, status).ready()
         assert (code, body["status"], body["role"]) == (HTTPStatus.OK, "ready", role)
-        assert (body["feed"], body["symbol"]) == ("SIMULATED", "BTCUSDT")
+        assert (body["feed"], body["venue"], body["symbol"]) == ("simulated", "SIMULATED", "BTCUSDT")
+        assert (body["simulated"], body["halted"], body["spool"]) == (True, [], None)
         assert body["revision"] == body["head"]
         assert body["system_identifier"]
         assert "reason" not in body
@@ -60,9 +62,9 @@ def test_a_dead_loop_is_neither_alive_nor_ready(manager: DatabaseManager) -> Non
     assert (code, body["reason"]) == (HTTPStatus.SERVICE_UNAVAILABLE, "the loop last came round 61 s ago")
 
 
-def test_a_loop_with_a_defect_has_no_heartbeat_and_one_that_waits_has(manager: DatabaseManager) -> None:
+def test_a_loop_with_a_defect_has_no_heartbeat_and_one_that_waits_has(manager: DatabaseManager, tmp_path: Path) -> None:
     status = Status()
-    bot = make_bot(manager, Clock(), status=status)
+    bot = make_bot(manager, Clock(), tmp_path, status=status)
     status.set(heartbeat_at=0.0)
 
     def fails() -> float:

@@ -8,15 +8,18 @@ and then raises the epoch, after which nothing the old holder does finds its row
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, select, update
+from tradedb.errors import SwitchyardError
 from tradedb.manager import DatabaseManager
 from tradedb.models import BotLease
 
 from trading_bot.sql import db_clock, db_clock_in, insert_into, locked
 
 LEASE_NAME = "trading-bot"
+FAR_AHEAD_S = 900.0  # no setting makes a lease last longer than 300 s
 
 
 class LeadershipLost(Exception):
@@ -48,7 +51,8 @@ class Lease:
 
         A hold that this very process has already (the answer to its request was lost) is found again.
 
-        Raises: LeadershipLost, that hold ended while it was being renewed.
+        Raises: LeadershipLost, that hold ended while it was being renewed. SwitchyardError BOT-004, somebody's hold
+            ends so far ahead that no bot wrote it.
         """
         asked_at = time.monotonic()
         epoch, leader = self._manager.transaction(
@@ -64,9 +68,14 @@ class Lease:
     def _take(self, conn: Connection) -> tuple[int | None, str | None]:
         """Return (epoch, None) of a new hold, (epoch, holder) of our own old one, (None, holder) of somebody else's."""
         free = (BotLease.expires_at <= db_clock(conn)).label("free")
+        far_ahead = (BotLease.expires_at > db_clock_in(conn, FAR_AHEAD_S)).label("far_ahead")
         row = conn.execute(
-            select(BotLease.holder, BotLease.epoch, free).where(BotLease.name == LEASE_NAME)
+            select(BotLease.holder, BotLease.epoch, BotLease.expires_at, free, far_ahead).where(
+                BotLease.name == LEASE_NAME
+            )
         ).one_or_none()
+        if row is not None and row.far_ahead and row.holder != self.holder:
+            raise _far_ahead(row.holder, row.expires_at)
         if row is not None and not row.free:
             return (row.epoch if row.holder == self.holder else None), row.holder
         fresh = {
@@ -155,3 +164,13 @@ class Lease:
             .where(BotLease.name == LEASE_NAME, BotLease.holder == self.holder, BotLease.epoch == self.epoch)
             .values(expires_at=db_clock(conn))
         )
+
+
+def _far_ahead(holder: str, expires_at: datetime) -> SwitchyardError:
+    free_it = "UPDATE bot_lease SET expires_at = now() WHERE name = 'trading-bot'"
+    return SwitchyardError(
+        "BOT-004",
+        f"the lease is held by {holder} until {expires_at.isoformat()}, which no bot wrote; to free it: {free_it}",
+        why="The row was changed by hand, or the database's clock was set back. No bot leads until then.",
+        fix=f"end {holder} if it still runs, then as the admin: {free_it}",
+    )

@@ -15,7 +15,8 @@ from tradedb.errors import SwitchyardError
 from tradedb.manager import DatabaseManager
 from tradedb.reports import Health
 
-from trading_bot.feed import SIMULATED
+from trading_bot.feeds import Feed
+from trading_bot.spool import SpoolState
 from trading_bot.status import Snapshot, Status
 
 SERVICE = "trading-bot"
@@ -28,10 +29,10 @@ log = logging.getLogger(__name__)
 class Probes:
     """Answers the two questions about this process."""
 
-    def __init__(self, manager: DatabaseManager, status: Status, *, symbol: str) -> None:
+    def __init__(self, manager: DatabaseManager, status: Status, *, feed: Feed) -> None:
         self._manager = manager
         self._status = status
-        self._symbol = symbol
+        self._feed = feed
         self._lock = threading.Lock()
         self._health: Health | None = None
         self._asked_at = 0.0
@@ -52,19 +53,26 @@ class Probes:
         return HTTPStatus.SERVICE_UNAVAILABLE, body
 
     def ready(self) -> tuple[HTTPStatus, dict[str, Any]]:
-        """Answer whether the database answers, its schema is at head, and the loop leads or stands by."""
+        """Answer whether the database answers, its schema is at head, and the loop leads or stands by.
+
+        A bot that opens nothing (``halted``) is degraded and ready all the same: a restart would not help it.
+        """
         health, identifier = self._database()
         now = self._status.get()
         reason = _why_not(health, now)
         body = {
-            "status": "not ready" if reason else "ready",
+            "status": "not ready" if reason else "degraded" if now.halted else "ready",
             "service": SERVICE,
             "role": now.role,
             "epoch": now.epoch,
             "leader": now.leader,
-            "feed": SIMULATED,
-            "symbol": self._symbol,
+            "feed": self._feed.name,
+            "venue": self._feed.venue,
+            "simulated": self._feed.simulated,
+            "symbol": self._feed.symbol,
             "last_candle": now.last_candle.isoformat() if now.last_candle else None,
+            "halted": list(now.halted),
+            "spool": _spool(now.spool),
             "session_id": now.session_id,
             "revision": health.revision,
             "head": health.head,
@@ -89,6 +97,20 @@ class Probes:
                 except SwitchyardError as error:
                     log.warning("database_identity_unknown", extra={"why": str(error)})
             return health, self._system_identifier
+
+
+def _spool(state: SpoolState | None) -> dict[str, Any] | None:
+    """How full the spool is; None before it is open. ``oldest_s`` is of what waits for the database."""
+    if state is None:
+        return None
+    age_s = state.oldest_unacknowledged_s
+    return {
+        "entries": state.entries,
+        "unacknowledged": state.unacknowledged,
+        "bytes": state.bytes,
+        "limit_bytes": state.limit_bytes,
+        "oldest_s": None if age_s is None else round(age_s, 1),
+    }
 
 
 def _why_not(health: Health, now: Snapshot) -> str | None:

@@ -8,18 +8,21 @@ import signal
 import socket
 import threading
 from os import getpid
+from pathlib import Path
 
 from tradedb.config import DatabaseSettings, load_settings, resolve_database_url
 from tradedb.logs import configure_logging
 from tradedb.manager import DatabaseManager
 
 from trading_bot.bot import Bot
-from trading_bot.broker import PaperBroker
-from trading_bot.feed import SimulatedFeed
+from trading_bot.feeds.opening import open_feed
 from trading_bot.probes import SERVICE, Probes, serve
 from trading_bot.settings import BotSettings
+from trading_bot.spool import Spool
+from trading_bot.spooled import FactSpool
 from trading_bot.status import Status
 from trading_bot.strategies.registry import build_strategy
+from trading_bot.venue.paper import PaperVenue
 
 STOP_WITHIN_S = 8.0
 
@@ -29,16 +32,18 @@ log = logging.getLogger(__name__)
 def run() -> int:
     """Run the bot until SIGTERM or SIGINT; return the exit code: 0 after a signal, 1 when the loop ended by itself.
 
-    Raises: SwitchyardError, the configuration is wrong (78) or the port is taken (1); nothing was started.
+    Raises: SwitchyardError, the configuration is wrong (78), the port is taken or the venue's file cannot be used (1);
+        nothing was started.
     """
     configure_logging(SERVICE)
     settings = load_settings(BotSettings)
     database_settings = load_settings(DatabaseSettings)
     strategy = build_strategy(settings.bot_strategy, settings.bot_strategy_parameters)
+    feed = open_feed(settings)
     database = resolve_database_url(database_settings)
     manager = DatabaseManager(database.url, service=SERVICE, settings=database_settings)
     status = Status()
-    server = serve(Probes(manager, status, symbol=settings.bot_symbol), host=settings.host, port=settings.port)
+    server = serve(Probes(manager, status, feed=feed), host=settings.host, port=settings.port)
     log.info(
         "listening",
         extra={
@@ -51,16 +56,43 @@ def run() -> int:
     bot = Bot(
         settings=settings,
         manager=manager,
-        feed=SimulatedFeed(
-            seed=settings.bot_seed, symbol=settings.bot_symbol, interval_s=settings.bot_candle_interval_s
-        ),
+        feed=feed,
         strategy=strategy,
-        broker=PaperBroker(fee_rate=settings.bot_fee_rate, slippage_rate=settings.bot_slippage_rate),
+        venue=open_venue(settings, feed.venue),
+        spool=fact_spool(settings),
         status=status,
         holder=f"{socket.gethostname()}/{getpid()}/{secrets.token_hex(4)}",
         local_file=database.url if database.dialect == "sqlite" else None,
     )
     return _until_signal(bot, manager)
+
+
+def open_venue(settings: BotSettings, name: str) -> PaperVenue:
+    """Return the paper venue of that name, in its file.
+
+    Raises: SwitchyardError BOT-043, the file cannot be used.
+    """
+    return PaperVenue(
+        name,
+        settings.bot_venue_file or settings.bot_state_dir / "venue.db",
+        fee_rate=settings.bot_fee_rate,
+        slippage_rate=settings.bot_slippage_rate,
+        partial_fills=settings.bot_partial_fills,
+    )
+
+
+def fact_spool(settings: BotSettings) -> FactSpool:
+    """Return the spool in the state folder; it is not open yet."""
+
+    def make(folder: Path) -> Spool:
+        return Spool(
+            folder,
+            limit_bytes=settings.bot_spool_limit_bytes,
+            limit_age_s=settings.bot_spool_limit_age_s,
+            keep_acked_s=settings.bot_spool_keep_s,
+        )
+
+    return FactSpool(settings.bot_state_dir / "spool", make)
 
 
 def _until_signal(bot: Bot, manager: DatabaseManager) -> int:

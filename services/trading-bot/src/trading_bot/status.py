@@ -8,13 +8,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
+from trading_bot.spool import SpoolState
+
 Role = Literal["starting", "leader", "standby", "waiting", "stopping"]
 HEARTBEAT_STALE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One consistent view of the loop. ``reason`` says why the role is ``waiting``; ``heartbeat_at`` is monotonic."""
+    """One consistent view of the loop.
+
+    ``reason`` says why the role is ``waiting``, ``halted`` what is in the way of entries; ``heartbeat_at`` is
+    monotonic.
+    """
 
     role: Role = "starting"
     reason: str | None = "the first connection to the database has not been made yet"
@@ -22,6 +28,8 @@ class Snapshot:
     leader: str | None = None
     session_id: int | None = None
     last_candle: datetime | None = None
+    halted: tuple[str, ...] = ()
+    spool: SpoolState | None = None
     heartbeat_at: float = 0.0
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from hashlib import blake2b
 from typing import Any, Literal
 
@@ -31,11 +32,15 @@ class UnknownIntent(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What came of a fill, and the account and its curve afterwards (as before, unless it was recorded)."""
+    """What came of a fill, and the account and its curve afterwards (as before, unless it was recorded).
+
+    ``intent_over``: with this fill, all that was ordered is filled.
+    """
 
     outcome: Literal["recorded", "known", "quarantined"]
     account: Account
     curve: Curve
+    intent_over: bool = False
 
 
 def record_fill(
@@ -105,7 +110,7 @@ def record_fill(
         write_trade(conn, posting.trip, fill, account.session_id, timeframe, now)
     elif after.position is not None:
         write_position(conn, after.position, fill, account.session_id, now)
-    _advance_order(conn, fill, intent.quantity)
+    whole = _advance_order(conn, fill, intent.quantity)
     curve = insert_point(conn, after, curve, fill.price, now)
     conn.execute(
         update(TradingSession)
@@ -118,11 +123,11 @@ def record_fill(
             updated_at=now,
         )
     )
-    return Recorded("recorded", after, curve)
+    return Recorded("recorded", after, curve, intent_over=whole)
 
 
-def _advance_order(conn: Connection, fill: VenueFill, ordered: Any) -> None:
-    """Let the order and the intent say how much is filled, by the fills that are recorded."""
+def _advance_order(conn: Connection, fill: VenueFill, ordered: Decimal) -> bool:
+    """Let the order and the intent say how much is filled, by the fills that are recorded; return whether it is all."""
     filled = filled_quantity(conn, fill.intent_id)
     whole = filled >= ordered
     conn.execute(
@@ -133,25 +138,36 @@ def _advance_order(conn: Connection, fill: VenueFill, ordered: Any) -> None:
     if whole:
         conn.execute(
             update(OrderIntent)
-            .where(OrderIntent.intent_id == fill.intent_id, OrderIntent.status == "PENDING")
+            .where(OrderIntent.intent_id == fill.intent_id)  # also one that was taken for cancelled: this is a fact
             .values(status="FILLED", updated_at=db_clock(conn))
         )
+    return whole
 
 
-def record_order(conn: Connection, lease: Lease, intent: Intent, report: OrderReport) -> None:
-    """Write what the venue says about an order; its row says no more filled than there are fills recorded.
+def record_order(
+    conn: Connection, lease: Lease, intent: Intent, report: OrderReport, *, complete: bool = False
+) -> bool:
+    """Write what the venue says about an order; return whether its intent is over.
 
-    An order that ended unfilled, or filled in part, ends its intent once each of its fills is recorded.
+    The row says no more filled than there are fills recorded, and an order that is over at the venue ends its intent
+    once each of its fills is.
+
+    Args:
+        conn: a connection in a transaction.
+        lease: of the leader.
+        intent: what the order carries out.
+        report: what the venue says now.
+        complete: every fill that will ever be recorded of it is.
 
     Raises: LeadershipLost; nothing is written.
     """
     epoch = lease.require(conn)
     lock_session(conn, intent.session_id)
     filled = filled_quantity(conn, intent.intent_id)
-    ended = report.status in ("CANCELLED", "REJECTED") and filled >= report.filled_quantity
+    over = filled >= intent.quantity or (report.over and (complete or filled >= report.filled_quantity))
     if filled >= intent.quantity:
         status = "FILLED"
-    elif ended:
+    elif over:
         status = report.status
     else:
         status = "PARTIALLY_FILLED" if filled else "ACCEPTED"
@@ -177,18 +193,9 @@ def record_order(conn: Connection, lease: Lease, intent: Intent, report: OrderRe
         )
         .on_conflict_do_update(index_elements=[VenueOrder.venue, VenueOrder.client_order_id], set_=as_it_is)
     )
-    if status in ("FILLED", "CANCELLED", "REJECTED"):
+    if over:
         _end_intent(conn, intent.intent_id, status)
-
-
-def cancel_intent(conn: Connection, lease: Lease, intent: Intent) -> None:
-    """End a decision that the venue never heard of.
-
-    Raises: LeadershipLost; nothing is written.
-    """
-    lease.require(conn)
-    lock_session(conn, intent.session_id)
-    _end_intent(conn, intent.intent_id, "CANCELLED")
+    return over
 
 
 def _end_intent(conn: Connection, intent_id: str, status: str) -> None:

@@ -69,9 +69,35 @@ def pending_intents(conn: Connection, venue: str) -> list[Intent]:
     return [Intent(*row) for row in rows]
 
 
+def load_intent(conn: Connection, intent_id: str) -> Intent:
+    """Return an intent that is there."""
+    return Intent(*conn.execute(select(*_INTENT_COLUMNS).where(OrderIntent.intent_id == intent_id)).one())
+
+
 def intent_status(conn: Connection, intent_id: str) -> str | None:
     """Return the status of an intent; None when it was never committed."""
     return conn.execute(select(OrderIntent.status).where(OrderIntent.intent_id == intent_id)).scalar_one_or_none()
+
+
+def session_of_intent(conn: Connection, intent_id: str) -> int | None:
+    """Return the session that an intent belongs to; None when it was never committed."""
+    return conn.execute(select(OrderIntent.session_id).where(OrderIntent.intent_id == intent_id)).scalar_one_or_none()
+
+
+def last_exit_reason(conn: Connection, session_id: int) -> str | None:
+    """Return why the last position of a session was closed; None when none was."""
+    return conn.execute(
+        select(OrderIntent.reason)
+        .where(OrderIntent.session_id == session_id, OrderIntent.leg == "EXIT", OrderIntent.status == "FILLED")
+        .order_by(OrderIntent.created_at.desc())
+        .limit(1)
+    ).scalar_one_or_none()
+
+
+def known_intents(conn: Connection, intent_ids: Iterable[str]) -> set[str]:
+    """Return which of these intents are there."""
+    rows = conn.execute(select(OrderIntent.intent_id).where(OrderIntent.intent_id.in_(list(intent_ids))))
+    return set(rows.scalars())
 
 
 def filled_quantity(conn: Connection, intent_id: str) -> Decimal:

@@ -1,0 +1,97 @@
+"""The market as the loop sees it: sound candles, the last of them at hand, and what was wrong with the others."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, deque
+from datetime import datetime
+from typing import Any
+
+from tradedb.errors import SwitchyardError
+
+from trading_bot.diary import Diary
+from trading_bot.feeds import Feed
+from trading_bot.feeds.candles import Candle
+from trading_bot.feeds.screen import Refusal, Screen
+from trading_bot.halts import Halts
+
+REFUSALS_TOLD_EVERY_S = 60.0
+REFUSED_CODE = "BOT-022"
+
+log = logging.getLogger(__name__)
+
+
+class Market:
+    """The newest candles of a feed.
+
+    Args:
+        feed: where candles come from, raw.
+        window: how many candles are looked at when one closes.
+        diary: told of refused candles, at most once a minute for each reason.
+        halts: nothing is opened while the feed does not answer.
+    """
+
+    def __init__(self, feed: Feed, *, window: int, diary: Diary, halts: Halts) -> None:
+        self._feed = Screen(feed, report=self._refused)
+        self._diary = diary
+        self._halts = halts
+        self._window: deque[Candle] = deque(maxlen=window)
+        self._refusals: Counter[str] = Counter()
+        self._told_at: dict[str, float] = {}
+        self.refused = 0
+
+    @property
+    def window(self) -> list[Candle]:
+        """Return the last candles, oldest first: as many as are looked at, where there are that many."""
+        return list(self._window)
+
+    @property
+    def newest(self) -> Candle | None:
+        """Return the last candle; None before the first."""
+        return self._window[-1] if self._window else None
+
+    def poll(self, now: datetime) -> list[Candle]:
+        """Return the candles that closed since the last call, oldest first; none while the feed does not answer."""
+        try:
+            candles = self._feed.poll(now)
+            if candles and self._broken_before(candles[0]):
+                past = self._feed.history(self._window.maxlen or 0, now)
+                self._window.clear()
+                self._window.extend(candle for candle in past if candle.index < candles[0].index)
+        except SwitchyardError as error:
+            if not error.code.startswith("BOT-02"):
+                raise
+            self._halts.set("feed", f"{error.code}: {error.what}", error_code=error.code)
+            return []
+        self._halts.set("feed", None)
+        self._window.extend(candles)
+        return candles
+
+    def close(self) -> None:
+        """Close the feed."""
+        self._feed.close()
+
+    def _broken_before(self, candle: Candle) -> bool:
+        """Whether the window does not lead up to this candle: at the start, and after a gap."""
+        return not self._window or self._window[-1].index != candle.index - 1
+
+    def _refused(self, refusal: Refusal) -> None:
+        """Count it, and tell of it when the minute of its reason is over."""
+        self.refused += 1
+        self._refusals[refusal.reason] += 1
+        last = self._told_at.get(refusal.reason)
+        if last is not None and time.monotonic() < last + REFUSALS_TOLD_EVERY_S:
+            return
+        self._told_at[refusal.reason] = time.monotonic()
+        count = self._refusals.pop(refusal.reason)
+        details: dict[str, Any] = {**refusal.details(), "count": count}
+        log.warning("candle_refused" if refusal.refused else "candles_missing", extra=details)
+        what = f"{count} candles were refused, the last one" if count > 1 else "a candle was refused"
+        self._diary.tell(
+            "ALERT",
+            "warning",
+            f"{what}: {refusal.reason}, {refusal.detail}" if refusal.refused else f"candles: {refusal.detail}",
+            error_code=REFUSED_CODE,
+            details=details,
+        )

@@ -1,0 +1,237 @@
+"""What a bot does before it trades: on taking the lead, and after each outage.
+
+Three know what happened: the venue, the spool and the database. In this order the database is brought up to date, and
+what was found is said in one event.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from itertools import islice
+
+from sqlalchemy import Connection
+
+from trading_bot import ledger
+from trading_bot.desk import Desk
+from trading_bot.feeds.candles import Candle
+from trading_bot.identity import server_identity
+from trading_bot.kit import CALL_DEADLINE_S, RECOVERY_DEADLINE_S, Kit
+from trading_bot.orders import VenueFill
+from trading_bot.spool import Opened
+from trading_bot.spooled import Decided, Noted
+
+_AT_ONCE = 500  # facts that are looked up in one query
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Found:
+    """What a recovery found and did. ``torn_bytes`` were cut off the spool's end: a write that never was durable."""
+
+    torn_bytes: int = 0
+    spool_replayed: int = 0
+    spool_known: int = 0
+    venue_fills_added: int = 0
+    intents_resubmitted: int = 0
+    intents_cancelled: int = 0
+    quarantined: int = 0
+    books_caught_up: int = 0
+    other_server: bool = False
+    books: str = "balanced"
+
+    def sentence(self) -> str:
+        """Return what is worth a sentence, for the event's message."""
+        said = [
+            f"{value} {name.replace('_', ' ')}"
+            for name, value in asdict(self).items()
+            if isinstance(value, int) and not isinstance(value, bool) and value
+        ]
+        return f"reconciled venue, spool and database: {', '.join(said) or 'nothing was missing'}; the books balance"
+
+
+def recover(kit: Kit, now: datetime, opened: Opened | None, candles: Sequence[Candle]) -> Desk:
+    """Bring the database up to date and return the desk to trade from.
+
+    Args:
+        kit: what the leader works with; its spool is open.
+        now: the time, aware UTC.
+        opened: what opening the spool found, when this process has just done that; None later.
+        candles: what a paper venue may not have seen yet.
+
+    Raises: LeadershipLost, StateMoved, SwitchyardError (the database is away; BOT-003 or BOT-007, the books do not add
+        up). Whatever was written until then is whole, and the next call finds it.
+    """
+    found = Found(torn_bytes=opened.torn_bytes if opened else 0)
+    identity = kit.read(server_identity, "server-identity")
+    found.books_caught_up = _open_old_books(kit)
+    found.other_server = kit.spool.acknowledged_by not in (None, identity)
+    for entries in _entries(kit, found):
+        _restore_decisions(kit, entries, found)
+    session = _open_session(kit)  # after the decisions, which may have brought back its account
+    newest = kit.read(lambda conn: ledger.newest_fill(conn, kit.venue.name), "venue-cursor")
+    desk = Desk(
+        kit,
+        session,
+        identity=identity,
+        cursor=_trusted(kit, newest),
+        exit_reason=kit.read(lambda conn: ledger.last_exit_reason(conn, session.id), "exit-reason"),
+    )
+    for entries in _entries(kit, found):
+        _replay_fills(desk, entries, found)
+    desk.see(candles)
+    _ask_venue(desk, now, found)
+    account = desk.books().account
+    kit.read(lambda conn: ledger.require_balance(conn, account), "books-check")
+    found.quarantined = desk.look_for_quarantine()
+    _end_others(desk)
+    log.info(
+        "recovered",
+        extra={
+            **asdict(found),
+            "session_id": session.id,
+            "balance": account.balance,
+            "trades": account.trades,
+            "holding": account.position.quantity if account.position else 0,
+        },
+    )
+    kit.diary.tell("RECOVERY", "info", found.sentence(), session_id=session.id, details=asdict(found))
+    return desk
+
+
+def _open_old_books(kit: Kit) -> int:
+    """Write the ledger's lines of sessions from before there was a ledger; return how many sessions."""
+    sessions = kit.read(ledger.sessions_without_books, "books-look")
+    for session_id in sessions:
+        done: int | None = 0
+        while done is not None:
+            done = kit.transaction(
+                lambda conn, session_id=session_id, done=done: ledger.catch_up(
+                    conn, kit.lease, session_id, after=done or 0
+                ),
+                "books-open",
+                idempotent=True,
+                deadline_s=RECOVERY_DEADLINE_S,
+            )
+    return len(sessions)
+
+
+def _open_session(kit: Kit) -> ledger.Session:
+    def work(conn: Connection) -> ledger.Session:
+        session = ledger.open_session(conn, kit.lease, kit.terms)
+        if session.new:
+            ledger.write_event(
+                conn,
+                event_type="SESSION_START",
+                severity="info",
+                message=f"new paper trading session on {session.terms.venue} {session.terms.symbol}",
+                session_id=session.id,
+            )
+        return session
+
+    return kit.transaction(work, "session-open")
+
+
+def _trusted(kit: Kit, newest: ledger.Cursor) -> int:
+    """Return from where on the venue is asked for its fills.
+
+    A venue that lost its state numbers its fills anew, and then the database's newest number means nothing: everything
+    is asked for, and what is recorded already is known.
+    """
+    if newest.sequence == 0:
+        return 0
+    there = kit.venue.fills(newest.sequence - 1, 1)
+    if there and (there[0].sequence, there[0].venue_trade_id) == (newest.sequence, newest.venue_trade_id):
+        return newest.sequence
+    log.warning("venue_numbers_anew", extra={"venue": kit.venue.name, "newest_recorded": newest.sequence})
+    return 0
+
+
+# --- the spool --------------------------------------------------------------------------------------------------------
+
+
+def _entries(kit: Kit, found: Found) -> Iterator[list[Noted]]:
+    """Give what is to be replayed, some at a time: everything for another server, else what nobody acknowledged."""
+    entries = iter(kit.spool.retained() if found.other_server else kit.spool.unacknowledged())
+    while some := list(islice(entries, _AT_ONCE)):
+        yield some
+
+
+def _restore_decisions(kit: Kit, entries: list[Noted], found: Found) -> None:
+    """Write down decisions that the database never got, or lost, in their accounts, which may be lost too."""
+    decided = [entry.fact for entry in entries if isinstance(entry.fact, Decided)]
+    ids = [fact.intent.intent_id for fact in decided]
+    known = kit.read(lambda conn: ledger.known_intents(conn, ids), "replay-look")
+    for fact in decided:
+        if fact.intent.intent_id not in known:
+            kit.transaction(lambda conn, fact=fact: _restore(conn, kit, fact), "intent-restore", idempotent=True)
+    found.spool_known += len(known)
+    found.spool_replayed += len(decided) - len(known)
+
+
+def _restore(conn: Connection, kit: Kit, decided: Decided) -> None:
+    session = ledger.open_session(conn, kit.lease, decided.terms)
+    ledger.restore_intent(conn, kit.lease, replace(decided.intent, session_id=session.id))
+
+
+def _replay_fills(desk: Desk, entries: list[Noted], found: Found) -> None:
+    """Give the database the fills that it has not got, in their order, and acknowledge all the entries."""
+    fills = [entry.fact for entry in entries if isinstance(entry.fact, VenueFill)]
+    stored = _recorded(desk.kit, fills)
+    for fill in fills:
+        there = stored.get((fill.venue, fill.venue_trade_id))
+        known = there is not None and not ledger.contradictions(there, fill)
+        known = known or desk.absorb(fill, replayed=True) == "known"
+        found.spool_known += known
+        found.spool_replayed += not known
+    desk.kit.spool.acknowledge([entry.number for entry in entries], desk.identity)
+
+
+def _recorded(kit: Kit, fills: Iterable[VenueFill]) -> dict[tuple[str, str], VenueFill]:
+    """Return what the database has under the ids of these fills."""
+    by_venue: dict[str, list[str]] = {}
+    for fill in fills:
+        by_venue.setdefault(fill.venue, []).append(fill.venue_trade_id)
+    there: dict[tuple[str, str], VenueFill] = {}
+    for venue, ids in by_venue.items():
+        stored = kit.read(lambda conn, venue=venue, ids=ids: ledger.fills_by_id(conn, venue, ids), "replay-look")
+        there |= {(venue, key): fill for key, fill in stored.items()}
+    return there
+
+
+# --- the venue --------------------------------------------------------------------------------------------------------
+
+
+def _ask_venue(desk: Desk, now: datetime, found: Found) -> None:
+    """Record what the venue did, and carry what was decided to its end."""
+    before = desk.fills
+    desk.collect()
+    desk.record()
+    found.venue_fills_added = desk.fills - before
+    pending = desk.kit.read(lambda conn: ledger.pending_intents(conn, desk.kit.venue.name), "intents-pending")
+    desk.working = {intent.intent_id: intent for intent in pending}
+    found.intents_resubmitted, found.intents_cancelled = desk.follow(now)
+    desk.collect()
+    desk.record()
+
+
+def _end_others(desk: Desk) -> None:
+    """End our accounts of another strategy, symbol or venue, unless they hold something."""
+    kit = desk.kit
+    for other in kit.read(lambda conn: ledger.other_active_sessions(conn, desk.session.id), "sessions-other"):
+        account = desk.books(other).account
+        ended = kit.transaction(
+            lambda conn, account=account: ledger.end_session(conn, kit.lease, account),
+            "session-end",
+            deadline_s=CALL_DEADLINE_S,
+        )
+        said = "ended" if ended else "left open, because it holds a position"
+        kit.diary.tell(
+            "SESSION_END" if ended else "ALERT",
+            "info" if ended else "warning",
+            f"session {other} is of another strategy, symbol or venue: {said}",
+            session_id=other,
+        )
