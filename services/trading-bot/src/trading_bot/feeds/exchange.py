@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 REQUEST_TIMEOUT_S = 4.0  # the loop waits for it, and must renew its lease in between
 PAGE_CANDLES = 500
+SILENT_CANDLES = 10  # due one after the other and none of them published: that is no quiet market
 _NAN = Decimal("NaN")
 _NOT_EXCHANGES = {"abstract", "async_support", "base", "pro", "static_dependencies", "test", "prediction", "protobuf"}
 
@@ -62,8 +63,10 @@ class ExchangeFeed:
             wanted["types"] = ["spot"]  # not its thousands of futures and options
         self._timeframe = self._timeframe_of(interval_s)
         self._market: str | None = None
-        self._given: int | None = None
+        self._given: int | None = None  # the newest candle that poll gave
+        self._heard: int | None = None  # the same, or the one before the first that was asked for
         self._ask_again_at: datetime | None = None
+        self._failure: SwitchyardError | None = None
 
     def history(self, count: int, now: datetime) -> list[Candle]:
         """Return the last ``count`` candles closed at ``now``, oldest first; fewer where the exchange has fewer."""
@@ -73,18 +76,29 @@ class ExchangeFeed:
     def poll(self, now: datetime) -> list[Candle]:
         """Return the candles that closed since the last call; the newest one at the first call.
 
-        The exchange is asked only when a candle is due, and again in a while when it did not have it yet.
+        The exchange is asked only when a candle is due, and again in a while when it did not have it yet. Until then a
+        failure stays one: nobody takes the pause for an answer.
         """
         newest = latest_closed(now, self.interval_s)
         if self._given is not None and newest <= self._given:
             return []
         if self._ask_again_at is not None and now < self._ask_again_at:
+            if self._failure is not None:
+                raise self._failure.with_traceback(None)
             return []
+        self._heard = newest - 1 if self._heard is None else self._heard
         first = newest if self._given is None else max(self._given + 1, newest - CATCH_UP_CANDLES + 1)
         self._ask_again_at = now + timedelta(seconds=min(max(self.interval_s / 12, 1), 10))
-        candles = [candle for candle in self._fetch(first, newest - first + 1) if first <= candle.index <= newest]
+        try:
+            candles = [candle for candle in self._fetch(first, newest - first + 1) if first <= candle.index <= newest]
+            if not candles and newest - self._heard >= SILENT_CANDLES:
+                raise self._silent(open_time(self._heard + 1, self.interval_s))
+        except SwitchyardError as error:
+            self._failure = error
+            raise
+        self._failure = None
         if candles:
-            self._given = max(candle.index for candle in candles)
+            self._given = self._heard = max(candle.index for candle in candles)
             self._ask_again_at = None
         return candles
 
@@ -191,6 +205,15 @@ class ExchangeFeed:
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             # ccxt takes answers apart without looking: one of a wrong shape ends anywhere in it
             raise self._unreachable(error) from error
+
+    def _silent(self, since: datetime) -> SwitchyardError:
+        return SwitchyardError(
+            "BOT-020",
+            f"{self.exchange} has published no candle of {self.symbol} since {since.isoformat()}",
+            why="It answers, and has nothing new: the market may be halted, or nobody trades there.",
+            fix="see the market on the exchange's own pages; the bot asks again by itself",
+            exit_code=EXIT_UNREACHABLE,
+        )
 
     def _unreachable(self, error: Exception) -> SwitchyardError:
         return SwitchyardError(
