@@ -340,12 +340,9 @@ def test_a_trade_keeps_every_digit_and_says_whose_clock_it_has(caller: Caller, r
 def test_the_filters_of_the_page_are_those_of_the_api(caller: Caller, rows: Any) -> None:
     rows.bot()
     rows.history(7)
-    for filters in (
-        {"source": "BACKTEST"},
-        {"from": "2025-06-28", "to": "2025-06-28"},
-        {"symbol": "x"},
-        {"session": 2},
-    ):
+    days = {"from": "2025-06-28", "to": "2025-06-28"}
+    chosen: list[dict[str, Any]] = [{"source": "BACKTEST"}, days, {"symbol": "x"}, {"session": 2}]
+    for filters in chosen:
         told = caller.get("/trades", **filters)
         page = caller.client.get("/trades", params=filters).text
         assert page.count("<tr data-trade=") == len(told["data"]) == told["matching"]["trades"], filters

@@ -17,11 +17,13 @@ from dashboard.app import create_app
 from dashboard.settings import DashboardSettings, host_names
 from dashboard.web.gate import POLICY, PUBLIC
 from dashboard.web.hosts import Hosts, host_name
+from dashboard.web.passwords import Account
 from dashboard.web.protocol import PunctualProtocol
 from pydantic import SecretStr
 from sqlalchemy import insert
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
+from starlette.websockets import WebSocketDisconnect
 from tradedb import DatabaseManager, SwitchyardError
 from tradedb.models import SystemEvent
 from tradedb.testing import ThrowawayDatabase
@@ -210,6 +212,55 @@ def test_the_whole_password_counts(app: Starlette, open_dashboard: Open, setting
         assert open_dashboard(NOWHERE, app=app, signed_in=False).sign_in(wrong).status_code == 401
 
 
+def test_password_managers_know_the_fields(app: Starlette, open_dashboard: Open) -> None:
+    page = open_dashboard(NOWHERE, app=app, signed_in=False).get("/login").text
+    for needed in ('autocomplete="username"', 'autocomplete="current-password"', 'type="password"'):
+        assert needed in page
+    assert "onpaste" not in page
+
+
+def test_the_password_is_kept_as_argon2id_alone() -> None:
+    account = Account("admin", "quiet-otter-lane-41")
+    assert "quiet-otter" not in repr(vars(account))
+    assert vars(account)["_hash"].startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert account.verify("admin", "quiet-otter-lane-41")
+    assert not account.verify("admin", "quiet-otter-lane-42")
+
+
+def test_every_attempt_to_sign_in_is_logged(
+    app: Starlette, open_dashboard: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "dashboard")
+    someone = open_dashboard(NOWHERE, app=app, signed_in=False)
+    for _ in range(6):
+        someone.sign_in("a wrong password")
+    said = [record.getMessage() for record in caplog.records if record.name == "dashboard.web.login"]
+    assert said == ["login failed"] * 5 + ["login refused: too many attempts"]
+    assert "a wrong password" not in caplog.text
+    assert all(vars(record).get("client") for record in caplog.records if record.name == "dashboard.web.login")
+
+
+def test_every_page_has_the_way_out(visitor: Any, rows: Any) -> None:
+    rows.bot()
+    seen = 0
+    for route in routes(visitor.client.app):
+        path = route.path.replace("{trade_id:int}", "1").replace("{trade_id}", "1")
+        if "GET" not in (route.methods or set()) or path in {"/live", "/login"}:
+            continue
+        answer = visitor.get(path)
+        if answer.headers.get("content-type", "").startswith("text/html"):
+            assert 'action="/logout"' in answer.text, path
+            seen += 1
+    assert seen >= 4
+
+
+def test_there_are_no_websockets(app: Starlette, open_dashboard: Open) -> None:
+    someone = open_dashboard(NOWHERE, app=app)
+    with pytest.raises(WebSocketDisconnect) as caught, someone.client.websocket_connect("/trades"):
+        pass
+    assert caught.value.code == 1008
+
+
 # -- text that others wrote ------------------------------------------------------------------------------------------
 
 
@@ -299,6 +350,28 @@ def test_what_was_asked_for_is_not_a_header(app: Starlette, open_dashboard: Open
         answer = someone.get(path)
         assert "a=b" not in str(answer.headers.get("set-cookie", ""))
         assert "\n" not in answer.headers.get("location", "")
+
+
+INJECTED = [
+    "' OR '1'='1", "'; DROP TABLE trades; --", "x' UNION SELECT usename, passwd FROM pg_shadow --", "\\'; --", "%", "_",
+    "${jndi:ldap://x}", "{{7*7}}", ":id", "%(id)s", "1e309", "\0", "\ud83d", "٣",
+]  # fmt: skip
+
+
+def test_questions_cannot_change_the_sql(visitor: Any, rows: Any) -> None:
+    rows.history(2)
+    names = ("symbol", "strategy", "source", "session", "from", "to", "sort", "order", "cursor", "type", "component")
+    for text in INJECTED:
+        given = text.encode("utf-8", "surrogatepass")
+        for path in ("/", "/trades", "/trades.csv", "/events", "/strategies"):
+            answer = visitor.get(path, params=dict.fromkeys(names, given))
+            assert answer.status_code in {200, 404}, (path, text)
+        for name in ("symbol", "source", "from", "sort", "cursor"):
+            answer = visitor.get("/api/v1/trades", params={name: given})
+            assert answer.status_code in {200, 400}, (name, text)
+            assert answer.status_code == 400 or name in {"symbol", "source"}, (name, text)
+            assert answer.status_code == 400 or answer.json()["data"] == [], (name, text)
+    assert len(visitor.get("/api/v1/trades").json()["data"]) == 2
 
 
 # -- over the wire ---------------------------------------------------------------------------------------------------
