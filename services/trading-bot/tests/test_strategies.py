@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from textwrap import dedent
 
 import pytest
 import uv
@@ -124,60 +124,31 @@ def test_what_cannot_be_traded_by_is_refused_at_the_start(
     assert ("Installed are: MovingAverageCross" if code == "BOT-023" else "It takes: ") in caught.value.why
 
 
-STRANGER = """
-    '''Somebody else's strategy: it knows the bot's types, and the bot knows nothing of it.'''
-    from trading_bot.strategies import Decision
-
-
-    class BuyTheDip:
-        '''Long after a candle that closed lower than it opened.
-
-        Args:
-            candles_down: how many of them in a row.
-        '''
-
-        name = "BuyTheDip"
-
-        def __init__(self, *, candles_down=1):
-            if candles_down < 1:
-                raise ValueError("candles_down must be at least 1")
-            self.warmup = self.down = candles_down
-
-        def decide(self, candles):
-            down = all(candle.close < candle.open for candle in candles[-self.down:])
-            return Decision("LONG" if down else "FLAT", "dip" if down else "no dip")
-
-        def config(self):
-            return {"candles_down": self.down}
-
-
-    class NoDecision:
-        pass
+DOCUMENT = Path(__file__).parents[3] / "docs" / "trading-bot.md"
+BROKEN = """
+class NoDecision:
+    pass
 """
+BROKEN_ENTRIES = """
+NoDecision = "dip_strategies:NoDecision"
+Missing = "dip_strategies:Missing"
+NotThere = "nothing_of_that_name:Strategy"
+"""
+
+
+def documented(language: str) -> str:
+    """Return the one block of code in that language in the page that tells how it is done."""
+    (code,) = re.findall(rf"```{language}\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    return code
 
 
 @pytest.fixture(scope="module")
 def strangers_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build a stranger's package and install it into a folder of its own; nothing of ours is touched."""
+    """Install the package of docs/trading-bot.md into a folder of its own, with some that are broken beside it."""
     project = tmp_path_factory.mktemp("stranger")
-    (project / "dip_strategies.py").write_text(dedent(STRANGER))
-    (project / "pyproject.toml").write_text(
-        dedent("""
-        [build-system]
-        requires = ["hatchling"]
-        build-backend = "hatchling.build"
-        [project]
-        name = "dip-strategies"
-        version = "2.1"
-        [project.entry-points."trading_bot.strategies"]
-        BuyTheDip = "dip_strategies:BuyTheDip"
-        NoDecision = "dip_strategies:NoDecision"
-        Missing = "dip_strategies:Missing"
-        NotThere = "nothing_of_that_name:Strategy"
-        [tool.hatch.build.targets.wheel]
-        include = ["dip_strategies.py"]
-        """)
-    )
+    (project / "dip_strategies.py").write_text(documented("python") + BROKEN)
+    ours = 'BuyTheDip = "dip_strategies:BuyTheDip"\n'
+    (project / "pyproject.toml").write_text(documented("toml").replace(ours, ours + BROKEN_ENTRIES))
     site = project / "site"
     command = [uv.find_uv_bin(), "pip", "install", "--quiet", "--offline", "--no-deps", "--no-build-isolation"]
     subprocess.run([*command, "--python", sys.executable, "--target", site, project], check=True, timeout=120)
@@ -205,7 +176,7 @@ def test_a_strangers_strategy_is_listed_beside_ours_and_broken_ones_say_why(stra
     assert {"MovingAverageCross", "RsiMeanReversion"} < set(rows)
     assert rows["BuyTheDip"] == {
         "name": "BuyTheDip", "package": "dip-strategies", "version": "2.1", "problem": None,
-        "summary": "Long after a candle that closed lower than it opened.", "parameters": {"candles_down": 1},
+        "summary": "Long after candles that closed lower than they opened.", "parameters": {"candles_down": 1},
     }  # fmt: skip
     assert "it has no method decide()" in rows["NoDecision"]["problem"]
     assert "AttributeError" in rows["Missing"]["problem"]
