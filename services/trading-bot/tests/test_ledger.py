@@ -13,17 +13,23 @@ from typing import Any
 
 import pytest
 from bot_harness import check_books, expire_lease, facts
-from sqlalchemy import URL, Connection, func, select
+from sqlalchemy import URL, Connection, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from tradedb.errors import SwitchyardError
 from tradedb.manager import DatabaseManager
 from tradedb.models import (
     AccountHistory,
+    BotLease,
     Fill,
+    LedgerEntry,
     OrderIntent,
     Position,
+    QuarantinedFact,
     SystemEvent,
     Trade,
     TradingSession,
 )
+from tradedb.testing import ThrowawayDatabase
 from trading_bot import ledger
 from trading_bot.feeds import SIMULATED
 from trading_bot.lease import LeadershipLost, Lease
@@ -31,6 +37,7 @@ from trading_bot.orders import Intent, Leg, OrderReport, VenueFill
 from trading_bot.sizing import fee_of
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+NOW = NOON.replace(tzinfo=None)
 SEQUENCE = itertools.count(1)
 
 
@@ -256,3 +263,217 @@ def test_a_session_whose_commit_is_still_under_way_gets_no_twin(new_url: Callabl
     assert ids[0] == ids[1]
     assert count(manager, TradingSession) == 1
     manager.dispose()
+
+
+# --- parts, orders and lines ----------------------------------------------------------------------------------------
+
+
+def test_an_order_in_parts_is_one_position_one_trade_and_lines_that_balance(manager: DatabaseManager) -> None:
+    lease = leading(manager)
+    session_id = new_session(manager, lease)
+    entry, exit_ = an_intent(session_id), an_intent(session_id, "EXIT")
+
+    def order(intent: Intent, filled: str = "0", status: Any = "ACCEPTED") -> bool:
+        report = a_report(intent, filled, status)
+        return manager.transaction(lambda conn: ledger.record_order(conn, lease, intent, report), name="order")
+
+    place(manager, lease, load(manager, session_id), entry)
+    assert order(entry, "0.03", "PARTIALLY_FILLED") is False
+    assert facts(manager)["orders"] == [(entry.intent_id, Decimal(0), "ACCEPTED")]  # no more than what is recorded
+    for n, quantity in enumerate(("0.03", "0.07")):
+        account = load(manager, session_id)
+        done = record(manager, lease, account, entry, a_fill(entry, n, Decimal(quantity)))
+        assert (done.outcome, done.intent_over) == ("recorded", n == 1)
+        (position,) = facts(manager)["positions"]
+        assert position[2] == done.account.position.quantity
+        assert load(manager, session_id) == done.account
+    assert facts(manager)["orders"] == [(entry.intent_id, Decimal("0.1"), "FILLED")]
+    assert position[3] == Decimal("60000.7")  # (0.03 x 60000 + 0.07 x 60001) / 0.1
+
+    place(manager, lease, load(manager, session_id), exit_)
+    order(exit_)
+    done = record(manager, lease, load(manager, session_id), exit_, a_fill(exit_, 0, Decimal("0.04")))
+    assert count(manager, Trade) == 0
+    assert facts(manager)["positions"][0][1:3] == ("OPEN", Decimal("0.06"))
+    assert order(exit_, "0.04", "CANCELLED") is True  # the rest was taken back
+    assert facts(manager)["orders"][1] == (exit_.intent_id, Decimal("0.04"), "CANCELLED")
+    rest = an_intent(session_id, "EXIT", 9)
+    place(manager, lease, load(manager, session_id), replace(rest, quantity=Decimal("0.06")))
+    done = record(manager, lease, load(manager, session_id), rest, a_fill(rest, 2, Decimal("0.06")))
+    assert done.account.position is None
+    (trade,) = facts(manager)["trades"]
+    assert (trade[0], trade[1]) == (rest.intent_id, done.account.pnl)
+    assert facts(manager)["positions"][0][1:3] == ("CLOSED", Decimal("0.1"))
+    assert {row[0]: row[-1] for row in facts(manager)["intents"]} == {
+        entry.intent_id: "FILLED", exit_.intent_id: "CANCELLED", rest.intent_id: "FILLED",
+    }  # fmt: skip
+    assert check_books(manager) == 1
+    manager.read(lambda conn: ledger.require_balance(conn, done.account), name="balance")
+
+
+def test_an_order_that_ended_is_over_only_when_each_of_its_fills_is_recorded(manager: DatabaseManager) -> None:
+    lease = leading(manager)
+    session_id = new_session(manager, lease)
+    intent = an_intent(session_id)
+    place(manager, lease, load(manager, session_id), intent)
+
+    def order(**options: bool) -> bool:
+        report = a_report(intent, "0.03", "CANCELLED")
+        return manager.transaction(lambda conn: ledger.record_order(conn, lease, intent, report, **options), name="o")
+
+    assert order() is False
+    assert facts(manager)["intents"][0][-1] == "PENDING"
+    assert order(complete=True) is True  # but not for a fill that is in quarantine
+    assert facts(manager)["intents"][0][-1] == "CANCELLED"
+    record(manager, lease, load(manager, session_id), intent, a_fill(intent, 0, Decimal("0.1")))
+    assert facts(manager)["intents"][0][-1] == "FILLED"  # a fact goes before what was believed
+
+
+def test_the_same_fact_with_other_content_is_quarantined_once_and_changes_nothing(manager: DatabaseManager) -> None:
+    lease = leading(manager)
+    session_id = new_session(manager, lease)
+    intent = an_intent(session_id)
+    place(manager, lease, load(manager, session_id), intent)
+    fill = a_fill(intent)
+    record(manager, lease, load(manager, session_id), intent, fill)
+    before = facts(manager)
+    account = load(manager, session_id)
+    assert record(manager, lease, account, intent, replace(fill, sequence=99)).outcome == "known"
+    other = replace(fill, price=fill.price + 1, quantity=fill.quantity / 2)
+    for _ in range(3):
+        done = record(manager, lease, account, intent, other)
+        assert (done.outcome, done.account) == ("quarantined", account)
+    assert facts(manager) == before
+    assert manager.read(ledger.open_quarantine, name="look") == 1
+
+    def kept(conn: Connection) -> None:
+        fact = conn.execute(select(QuarantinedFact.__table__)).one()
+        assert (fact.venue_trade_id, fact.kind, fact.differing) == (fill.venue_trade_id, "fill", "price, quantity")
+        assert (fact.received["price"], fact.stored["price"]) == ("60001.00", "60000.00")
+        (event,) = conn.execute(select(SystemEvent.__table__).where(SystemEvent.error_code == "BOT-005"))
+        assert (event.event_type, event.severity, event.session_id) == ("ALERT", "critical", session_id)
+
+    manager.read(kept, name="kept")
+
+
+def test_a_fill_of_nobodys_decision_and_one_that_does_not_fit_are_refused_whole(manager: DatabaseManager) -> None:
+    lease = leading(manager)
+    session_id = new_session(manager, lease)
+    account = load(manager, session_id)
+    with pytest.raises(ledger.UnknownIntent, match="intent-ENTRY-0, which nobody decided here"):
+        record(manager, lease, account, an_intent(session_id))
+    intent = an_intent(session_id, "EXIT")
+    place(manager, lease, account, intent)
+    with pytest.raises(SwitchyardError, match="BOT-003"):
+        record(manager, lease, account, intent)
+    assert count(manager, Fill) == count(manager, Trade) == 0
+    assert count(manager, LedgerEntry) == 2  # the opening
+
+
+def test_a_fill_that_comes_by_replay_is_late(manager: DatabaseManager) -> None:
+    lease = leading(manager)
+    session_id = new_session(manager, lease)
+    intent = an_intent(session_id)
+    terms = ledger.SessionTerms("S", {}, "BTCUSDT", "2s", SIMULATED, Decimal(10_000))
+    assert ledger.SessionTerms.from_body(terms.as_body()) == terms
+    restored = [
+        manager.transaction(lambda conn: ledger.restore_intent(conn, lease, intent), name="restore") for _ in range(2)
+    ]
+    assert restored == ["PENDING", "PENDING"]
+    record(manager, lease, load(manager, session_id), intent, replayed=True)
+    assert manager.read(lambda conn: conn.execute(select(Fill.late)).scalars().all(), name="late") == [True]
+
+
+def test_a_session_that_was_lost_is_made_again_from_its_terms(manager: DatabaseManager) -> None:
+    lease = leading(manager)
+    terms = ledger.SessionTerms(
+        "S",
+        {"a": 1},
+        "BTCUSDT",
+        "2s",
+        SIMULATED,
+        Decimal("123.45"),
+        "switchyard-S-BTCUSDT-x",
+        NOON.replace(tzinfo=None),
+    )
+    ids = set()
+    for _ in range(2):
+        session = manager.transaction(lambda conn: ledger.open_session(conn, lease, terms), name="open")
+        assert session.terms == terms
+        ids.add(session.id)
+    assert len(ids) == 1
+    wanted = replace(terms, name=None, start_time=None, initial_balance=Decimal(1))
+    taken_up = manager.transaction(lambda conn: ledger.open_session(conn, lease, wanted), name="open")
+    assert (taken_up.id in ids, taken_up.terms) == (True, terms)
+
+
+def test_fills_from_before_there_were_books_get_their_lines(
+    manager: DatabaseManager, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    lease = leading(manager)
+    session_id = new_session(manager, lease)
+    for n in range(6):
+        intent = an_intent(session_id, "EXIT" if n % 2 else "ENTRY", n)
+        place(manager, lease, load(manager, session_id), intent)
+        record(manager, lease, load(manager, session_id), intent, a_fill(intent, n))
+    account, booked = load(manager, session_id), facts(manager)["ledger"]
+    forget_the_books(manager, request)
+    assert manager.read(ledger.sessions_without_books, name="look") == [session_id]
+    with pytest.raises(SwitchyardError, match=r"BOT-007: the books of session \d+ do not balance: cash is 0 in"):
+        manager.read(lambda conn: ledger.require_balance(conn, account), name="balance")
+    monkeypatch.setattr("trading_bot.ledger.entries.CATCH_UP_FILLS", 4)
+    step = manager.transaction(lambda conn: ledger.catch_up(conn, lease, session_id), name="books")
+    assert step == 4
+    assert load(manager, session_id) == account  # half done, and in order all the same
+    assert manager.read(ledger.sessions_without_books, name="look") == [session_id]  # a crash here: found again
+    for after in (0, 4, 0, 4):
+        manager.transaction(lambda conn, after=after: ledger.catch_up(conn, lease, session_id, after=after), name="b")
+    assert facts(manager)["ledger"] == booked
+    assert manager.read(ledger.sessions_without_books, name="look") == []
+    manager.read(lambda conn: ledger.require_balance(conn, account), name="balance")
+    assert load(manager, session_id) == account
+
+
+def forget_the_books(manager: DatabaseManager, request: pytest.FixtureRequest) -> None:
+    """As a database from before 0003."""
+    if manager.dialect == "postgresql":
+        database: ThrowawayDatabase = request.getfixturevalue("bot_database")
+        database.execute("SET LOCAL session_replication_role = replica; DELETE FROM ledger_entries")
+        return
+
+    def work(conn: Connection) -> None:
+        (sql,) = conn.exec_driver_sql("SELECT sql FROM sqlite_master WHERE name = 'ledger_refuses_delete'").scalars()
+        conn.exec_driver_sql("DROP TRIGGER ledger_refuses_delete")
+        conn.exec_driver_sql("DELETE FROM ledger_entries")
+        conn.exec_driver_sql(sql)
+
+    manager.transaction(work, name="forget")
+
+
+def test_the_database_itself_refuses_books_that_do_not_balance(new_url: Callable[[str], URL]) -> None:
+    manager = DatabaseManager(new_url("postgresql"), service="trading-bot")
+    session_id = new_session(manager, leading(manager))
+    for amounts in ((1,), (1, -2), (5, -4)):
+        entries = [
+            {"session_id": session_id, "venue": "v", "venue_trade_id": "t", "account": account, "currency": "USDT",
+             "amount": Decimal(amount), "recorded_at": NOON, "lease_epoch": 1}
+            for account, amount in zip(("cash", "inventory"), amounts, strict=False)
+        ]  # fmt: skip
+        with pytest.raises(IntegrityError, match="out of balance by"):
+            manager.transaction(lambda conn, entries=entries: conn.execute(insert(LedgerEntry), entries), name="odd")
+    assert count(manager, LedgerEntry) == 2
+    manager.dispose()
+
+
+def test_a_lease_that_ends_far_ahead_is_an_error_that_says_how_to_free_it(manager: DatabaseManager) -> None:
+    leading(manager, "old")
+    far = datetime(2099, 1, 1, tzinfo=UTC)
+    manager.transaction(lambda conn: conn.execute(update(BotLease).values(expires_at=far)), name="by hand")
+    new = Lease(manager, holder="new", ttl_s=15, renew_s=5, margin_s=3)
+    with pytest.raises(SwitchyardError) as caught:
+        new.acquire()
+    assert caught.value.code == "BOT-004"
+    assert "held by old until 2099-01-01T00:00:00+00:00" in caught.value.what
+    assert "UPDATE bot_lease SET expires_at = now() WHERE name = 'trading-bot'" in caught.value.what
+    expire_lease(manager)
+    assert new.acquire() is None
