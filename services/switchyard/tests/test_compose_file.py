@@ -120,6 +120,11 @@ def test_the_debug_overlay_adds_one_loopback_port_and_nothing_else() -> None:
     assert service == {"ports": ["127.0.0.1:${DATABASE_DEBUG_PORT:?run make env}:5432"], "networks": {"edge": None}}
 
 
+def test_the_exchange_overlay_gives_the_bot_a_way_out_and_nobody_a_way_in() -> None:
+    overlay = yaml.safe_load((ROOT / "docker-compose.exchange.yml").read_text())
+    assert overlay == {"services": {"trading-bot": {"networks": {"exchange": None}}}, "networks": {"exchange": {}}}
+
+
 def test_compose_builds_what_the_target_believes_it_builds() -> None:
     built = {name: service["build"] for name, service in SERVICES.items() if "build" in service}
     assert built == {name: {"context": ".", "dockerfile": path} for name, path in images.DOCKERFILES.items()}
