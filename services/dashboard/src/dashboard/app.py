@@ -26,6 +26,7 @@ from dashboard.settings import (
     take_api_token,
     take_password,
 )
+from dashboard.thresholds import Thresholds
 from dashboard.web.api.service import Api
 from dashboard.web.events import Events
 from dashboard.web.export import Export
@@ -87,7 +88,13 @@ def create_app(
     del password
     render = Renderer(sessions, refresh_s=settings.dashboard_refresh_s)
     snapshots = snapshots or Snapshots()
-    pages = Pages(manager, snapshots, render, heartbeat_warn_s=settings.dashboard_heartbeat_warn_s)
+    pages = Pages(
+        manager,
+        snapshots,
+        render,
+        heartbeat_warn_s=settings.dashboard_heartbeat_warn_s,
+        limits=Thresholds.of(settings),
+    )
     events = Events(pages, render)
     probes = Probes(manager)
     login = Login(account, sessions, LoginLimit(), render)

@@ -78,6 +78,36 @@ class DashboardSettings(BaseSettings):
     dashboard_heartbeat_warn_s: float = Field(
         60.0, gt=0, description="Age in seconds of the bot's newest account record from which the overview warns."
     )
+    dashboard_connections_percent: float = Field(
+        80.0, gt=0, le=100, description="Connections in use, in percent of a limit, from which the database page warns."
+    )
+    dashboard_lock_wait_s: float = Field(
+        5.0, gt=0, description="Seconds of waiting for a lock from which the database page calls it failing."
+    )
+    dashboard_long_query_s: float = Field(
+        30.0, gt=0, description="Seconds that a query has been running from which the database page warns."
+    )
+    dashboard_idle_transaction_s: float = Field(
+        30.0, gt=0, description="Seconds that a transaction has been open and idle from which the database page warns."
+    )
+    dashboard_slow_query_ms: float = Field(
+        20.0, gt=0, description="Mean milliseconds of a statement from which the database page calls it slow."
+    )
+    dashboard_slow_query_calls: int = Field(
+        50, ge=1, description="Calls of a statement from which its mean time counts as known."
+    )
+    dashboard_cache_hit_percent: float = Field(
+        99.0, gt=0, le=100, description="Blocks found in memory, in percent, below which the database page warns."
+    )
+    dashboard_dead_rows_percent: float = Field(
+        20.0, gt=0, le=100, description="Dead rows of a table, in percent, from which the database page warns."
+    )
+    dashboard_bloat_percent: float = Field(
+        50.0, gt=0, le=100, description="Empty space of a table, in percent, from which the database page warns."
+    )
+    dashboard_transaction_ids_percent: float = Field(
+        50.0, gt=0, le=100, description="Used transaction ids, in percent, from which the database page warns."
+    )
 
 
 def take_password(settings: DashboardSettings) -> str:

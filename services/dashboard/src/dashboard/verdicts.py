@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
-from typing import Literal
 
 from dashboard import formats
+from dashboard import server_verdicts as server
 from dashboard.reading.database import DatabaseFacts, DatabaseState
-from dashboard.reading.overview import LeaseRow, Overview
+from dashboard.reading.overview import COUNTED_POSITIONS, LeaseRow, Overview
 from dashboard.reading.schema import SchemaState
+from dashboard.thresholds import Thresholds
+from dashboard.verdict import Verdict
 
-Level = Literal["ok", "warn", "fail", "info"]
-WORDS = {"ok": "OK", "warn": "Warning", "fail": "Failing", "info": "Note"}
-FULL_PERCENT = 80  # of a connection limit
-LONG_WAIT_S = 5.0
 KNOWN_STATUSES = frozenset({"OPEN", "CLOSED"})
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One sentence. ``more`` is what to do, or why, in a second one."""
-
-    level: Level
-    sentence: str
-    more: str = ""
-
-    @property
-    def word(self) -> str:
-        """Return the level as a word, for whoever does not see its colour and shape."""
-        return WORDS[self.level]
 
 
 def overview_verdicts(overview: Overview, *, heartbeat_warn_s: float) -> list[Verdict]:
@@ -119,7 +103,9 @@ def _status_verdict(statuses: dict[str, int]) -> Verdict | None:
     others = {status: n for status, n in sorted(statuses.items()) if status not in KNOWN_STATUSES}
     if not others:
         return None
-    parts = " and ".join(f"{n:,} with status {status}" for status, n in others.items())
+    parts = " and ".join(
+        f"{n:,}{' or more' if n >= COUNTED_POSITIONS else ''} with status {status}" for status, n in others.items()
+    )
     total = sum(others.values())
     return Verdict(
         "info",
@@ -129,20 +115,26 @@ def _status_verdict(statuses: dict[str, int]) -> Verdict | None:
     )
 
 
-def database_verdicts(facts: DatabaseFacts) -> list[Verdict]:
+def database_verdicts(facts: DatabaseFacts, limits: Thresholds | None = None) -> list[Verdict]:
     """Return the sentences of the database page.
 
     Args:
         facts: what was read.
+        limits: from where on it warns; the defaults if not given.
     """
-    found = [_identity_verdict(facts), *_connection_verdicts(facts)]
+    wanted = limits or Thresholds()
+    found = [_identity_verdict(facts), *_connection_verdicts(facts, wanted)]
     if facts.info.dialect == "postgresql":
-        found.append(_waiting_verdict(facts.state))
+        found.append(_waiting_verdict(facts.state, wanted))
+        found += server.verdicts(facts.state, wanted)
         found.append(_encryption_verdict(facts))
     schema = facts.state.schema
     found.append(schema_verdict(schema) or Verdict("ok", f"The schema is at head ({schema.head})."))
     if facts.state.lease.missing is None:
         found.append(lease_sentence(facts.state.lease.value))
+    if facts.info.dialect == "postgresql":
+        found.append(server.archive_verdict(facts.state))
+    found.append(server.growth_verdict(facts.growth))
     return found
 
 
@@ -159,15 +151,15 @@ def _identity_verdict(facts: DatabaseFacts) -> Verdict:
     )
 
 
-def _connection_verdicts(facts: DatabaseFacts) -> list[Verdict]:
+def _connection_verdicts(facts: DatabaseFacts, limits: Thresholds) -> list[Verdict]:
     stats = facts.connections
     if facts.info.dialect == "sqlite":
         return []
     if stats is None:
         return [Verdict("info", "Connections are not available.", facts.connections_missing or "")]
-    full = [role for role in stats.roles if role.limit and role.used * 100 >= role.limit * FULL_PERCENT]
+    full = [role for role in stats.roles if role.limit and role.used * 100 >= role.limit * limits.connections_percent]
     text = f"{stats.total} of {stats.max_connections} connections are in use"
-    if stats.total * 100 >= stats.max_connections * FULL_PERCENT:
+    if stats.total * 100 >= stats.max_connections * limits.connections_percent:
         return [Verdict("fail", f"{text}.", "New sessions are refused when all are.")]
     if full:
         names = ", ".join(f"{role.role} ({role.used} of {role.limit})" for role in full)
@@ -175,7 +167,7 @@ def _connection_verdicts(facts: DatabaseFacts) -> list[Verdict]:
     return [Verdict("ok", f"{text}; every role is below its limit.")]
 
 
-def _waiting_verdict(state: DatabaseState) -> Verdict:
+def _waiting_verdict(state: DatabaseState, limits: Thresholds) -> Verdict:
     if state.waits.value is None:
         return Verdict("info", f"Who waits for whom is not available: needs {state.waits.missing}.")
     if not state.waits.value:
@@ -183,7 +175,7 @@ def _waiting_verdict(state: DatabaseState) -> Verdict:
     longest = max((wait.waited_s or 0.0 for wait in state.waits.value), default=0.0)
     n = len(state.waits.value)
     return Verdict(
-        "warn" if longest < LONG_WAIT_S else "fail",
+        "warn" if longest < limits.lock_wait_s else "fail",
         f"{formats.plural(n, 'session')} {'waits' if n == 1 else 'wait'} for a lock, "
         f"the longest for {formats.duration(longest)}.",
         "See who waits for whom below.",

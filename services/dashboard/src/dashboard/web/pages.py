@@ -15,10 +15,13 @@ from tradedb.errors import SwitchyardError
 from dashboard import charts, verdicts
 from dashboard.reading.consistent import read_consistently
 from dashboard.reading.database import DatabaseFacts, read_database_facts
+from dashboard.reading.growth import SizeHistory
 from dashboard.reading.overview import DEFAULT_RANGE, RANGES, Overview, read_overview
 from dashboard.reading.schema import SchemaState
 from dashboard.reading.snapshots import Answer, Snapshots
 from dashboard.reading.trades import PAGE_SIZES, TradePage, TradeQuery, read_trades
+from dashboard.thresholds import Thresholds
+from dashboard.verdict import Verdict
 from dashboard.web.freshness import freshness
 from dashboard.web.render import Renderer
 
@@ -34,15 +37,24 @@ class Pages:
         snapshots: remembers its last good answers.
         render: makes the pages.
         heartbeat_warn_s: age in seconds of the bot's newest record from which the overview warns.
+        limits: from where on the database page warns; the defaults if not given.
     """
 
     def __init__(
-        self, manager: DatabaseManager, snapshots: Snapshots, render: Renderer, *, heartbeat_warn_s: float
+        self,
+        manager: DatabaseManager,
+        snapshots: Snapshots,
+        render: Renderer,
+        *,
+        heartbeat_warn_s: float,
+        limits: Thresholds | None = None,
     ) -> None:
         self._manager = manager
         self._snapshots = snapshots
         self._render = render
         self._heartbeat_warn_s = heartbeat_warn_s
+        self._limits = limits or Thresholds()
+        self._sizes = SizeHistory()
 
     async def overview(self, request: Request) -> Response:
         """GET /: the bot, one session's equity and result, what is open, what was traded last."""
@@ -64,7 +76,7 @@ class Pages:
         )
         return self._render.page(
             request, "overview.html", page="overview", fresh=freshness(answer), seen=seen, chart=chart, zone=zone,
-            verdicts=_dated(answer, verdicts.overview_verdicts(seen, heartbeat_warn_s=self._heartbeat_warn_s)),
+            verdicts=self.said(answer),
             chart_range=wanted if wanted in RANGES else DEFAULT_RANGE, ranges=list(RANGES),
         )  # fmt: skip
 
@@ -81,25 +93,28 @@ class Pages:
 
     async def database(self, request: Request) -> Response:
         """GET /database: which database, and how it is."""
-        answer = await self._database()
+        answer = await self.ask_database()
         if not isinstance(answer.value, DatabaseFacts):
             return self.without_data(request, "database", answer)
         return self._render.page(
             request, "database.html", page="database", fresh=freshness(answer), seen=answer.value,
-            verdicts=_dated(answer, verdicts.database_verdicts(answer.value)),
+            verdicts=self.said(answer),
         )  # fmt: skip
 
     async def warm(self) -> None:
         """Read what the first look needs, so that it is there even if the database is not."""
         await self._overview(None, DEFAULT_RANGE)
-        await self._database()
+        await self.ask_database()
 
     async def _overview(self, session_id: int | None, chart_range: str) -> Answer[Overview | SchemaState]:
         work = partial(read_overview, session_id=session_id, chart_range=chart_range)
         return await self.ask(("overview", session_id, chart_range), work, "overview page")
 
-    async def _database(self) -> Answer[DatabaseFacts]:
-        return await self._snapshots.get(("database",), partial(read_database_facts, self._manager))
+    async def ask_database(self) -> Answer[DatabaseFacts]:
+        """Return what is known of the database itself, now or when it last answered."""
+        return await self._snapshots.get(
+            ("database",), partial(read_database_facts, self._manager, self._sizes, self._limits)
+        )
 
     async def ask(self, key: Hashable, work: Callable[[Connection], T], name: str) -> Answer[T | SchemaState]:
         """Return what `work` reads in one consistent transaction, or the last good answer to the same question.
@@ -110,6 +125,15 @@ class Pages:
             name: what it is called in errors and logs.
         """
         return await self._snapshots.get(key, lambda: read_consistently(self._manager, work, name=name))
+
+    def said(self, answer: Answer[Any]) -> list[Verdict]:
+        """Return the sentences of an overview or of the database, dated where the data are not of now."""
+        found: list[Verdict] = []
+        if isinstance(answer.value, Overview):
+            found = verdicts.overview_verdicts(answer.value, heartbeat_warn_s=self._heartbeat_warn_s)
+        elif isinstance(answer.value, DatabaseFacts):
+            found = verdicts.database_verdicts(answer.value, self._limits)
+        return _dated(answer, found)
 
     def without_data(self, request: Request, page: str, answer: Answer[Any]) -> Response:
         """The page when there is nothing to show: no tables, or a database that was never read."""
@@ -126,5 +150,5 @@ class Pages:
         )  # fmt: skip
 
 
-def _dated(answer: Answer[Any], found: list[verdicts.Verdict]) -> list[verdicts.Verdict]:
+def _dated(answer: Answer[Any], found: list[Verdict]) -> list[Verdict]:
     return found if answer.trouble is None else verdicts.of_then(found)
