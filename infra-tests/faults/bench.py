@@ -238,7 +238,7 @@ class _Tail:
                 self._marks[line["mark"]] = self._marks.get(line["mark"], 0) + 1
                 self._last[line["mark"]] = line["body"]
             elif line["kind"] in WRITES and line["outcome"] == "ok":
-                self._written += 1
+                self._written += line["rows"]
 
     def end(self) -> str:
         """The last lines."""

@@ -49,6 +49,14 @@ def _no_epoch_test() -> None:
     lease.Lease.held = held
 
 
+def _no_fence_no_key() -> None:
+    from trading_bot.ledger import facts
+
+    _no_epoch_test()
+    _no_on_conflict()
+    setattr(facts, "compare_held", lambda *_: None)  # noqa: B010  the type checker knows of no such assignment
+
+
 def _setting(name: str, value: Any) -> Callable[[], None]:
     def apply() -> None:
         from tradedb.config.settings import DatabaseSettings
@@ -172,7 +180,7 @@ def _leaked_connections() -> None:
 def _no_release() -> None:
     from trading_bot.lease import Lease
 
-    Lease.release = lambda *_: None
+    Lease.release = lambda *_: None  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _full_spool_ignored() -> None:
@@ -207,6 +215,14 @@ def _no_migration_lock() -> None:
     migrate.MIGRATION_LOCK = os.getpid()
 
 
+NO_KEYS = (
+    "ALTER TABLE venue_orders DROP CONSTRAINT venue_orders_client_order_id_fkey",
+    "ALTER TABLE fills DROP CONSTRAINT fills_intent_id_fkey",
+    "ALTER TABLE fills DROP CONSTRAINT fills_pkey",
+    "ALTER TABLE order_intents DROP CONSTRAINT order_intents_pkey",
+    "DROP INDEX uq_ledger_entries_fill",
+)
+
 MUTANTS: dict[str, Mutant] = {
     "no-on-conflict": Mutant(
         "INSERT without ON CONFLICT DO NOTHING", "died|I1|I3|IntegrityError|DB-010", _no_on_conflict
@@ -226,16 +242,9 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "no-deadline": Mutant("a call that is not answered is waited for", "I6", _no_deadline),
     "no-bound": Mutant("neither keepalives nor a deadline end a call", "I6", _no_bound),
-    "no-key": Mutant(
-        "decisions and fills without a primary key",
-        "I2",
-        _no_on_conflict,
-        database=(
-            "ALTER TABLE venue_orders DROP CONSTRAINT IF EXISTS venue_orders_client_order_id_fkey",
-            "ALTER TABLE fills DROP CONSTRAINT fills_intent_id_fkey",
-            "ALTER TABLE fills DROP CONSTRAINT fills_pkey",
-            "ALTER TABLE order_intents DROP CONSTRAINT order_intents_pkey",
-        ),
+    "no-key": Mutant("decisions and fills without a primary key", "I2", _no_on_conflict, NO_KEYS),
+    "no-fence-no-key": Mutant(
+        "nothing stands against a stale fill", "I2|I4|I5|died|ended by itself", _no_fence_no_key, NO_KEYS
     ),
     "unknown-is-failed": Mutant("a connection lost in COMMIT counts as a failure", "I3|I1|DB-010", _unknown_is_failed),
     "deadlock-is-final": Mutant("a deadlock's victim is not tried again", "sent away.*DB-014", _final("40P01")),

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -120,7 +120,7 @@ class Recorder:
                 end |= {"outcome": "unknown", "error": type(error).__name__}
             raise
         finally:
-            self._write({"end": number, "kind": kind, "at": time.monotonic(), **end})
+            self._write({"end": number, "kind": kind, "rows": body.get("batch", 1), "at": time.monotonic(), **end})
 
     def _write(self, line: dict[str, Any]) -> None:
         text = json.dumps({"writer": self.writer, "thread": threading.get_ident(), **line}, default=str)
@@ -151,9 +151,18 @@ def load(paths: Iterable[Path], *, complete: bool = True) -> History:
                     error=line["error"],
                     body={**begun.body, **line["body"]},
                 )
+    every = [one for op in ops.values() for one in _each(op)]
     return History(
-        ops=tuple(sorted(ops.values(), key=lambda op: op.began)),
+        ops=tuple(sorted(every, key=lambda op: op.began)),
         marks=tuple(sorted(marks, key=lambda mark: mark.at)),
         ended=time.monotonic(),
         complete=complete,
     )
+
+
+def _each(op: Op) -> list[Op]:
+    """One operation for each row, where one transaction wrote a batch of them."""
+    if "batch" not in op.body:
+        return [op]
+    body = {name: value for name, value in op.body.items() if name != "batch"}
+    return [replace(op, key=f"{op.key}-{n}", body=body) for n in range(op.body["batch"])]

@@ -82,9 +82,9 @@ def test_a_bot_taken_off_the_network(bench: Bench, place: ComposePlace) -> None:
 def test_one_of_two_bots_cut_off(bench: Bench, place: ComposePlace) -> None:
     """Its packets are dropped where they arrive, at both ends; the other bot leads within TTL + 5 s."""
     shared: dict[str, Any] = {**LEASE, "account": "shared", "lease": "shared", "pause_s": 0.02}
-    bench.start("trades", "one", **shared)
+    bench.start("rows", "one", **shared)
     bench.wait_written(10, "one")
-    bench.start("trades", "two", **shared)
+    bench.start("rows", "two", **shared)
     bench.wait_mark("two", "standing by")
     with place.cut(_container(bench, "one")):
         began = time.monotonic()

@@ -18,6 +18,8 @@ from faults.places.embedded import EmbeddedPlace
 from faults.plugin import Tier
 
 pytestmark = pytest.mark.targets("embedded")
+# who looks for a deadlock first is its victim: the writer, after 1 s
+PATIENT = "SET LOCAL deadlock_timeout = '60s'"
 
 
 @contextmanager
@@ -75,9 +77,8 @@ def test_a_deadlock_is_tried_again(bench: Bench, loopback: EmbeddedPlace, tier: 
     """Another transaction takes the account first and then the lease; the writer, in the reverse order, loses."""
     bench.start("trades", "trades-1")
     bench.wait_written(10, "trades-1")
-    # the one whose patience ends first finds the deadlock, and is the victim: the writer, after 1 s
-    cross = """
-        BEGIN; SET LOCAL deadlock_timeout = '60s';
+    cross = f"""
+        BEGIN; {PATIENT};
         SELECT 1 FROM trading_sessions FOR UPDATE; SELECT pg_sleep(0.2); SELECT 1 FROM bot_lease FOR UPDATE;
         COMMIT
     """
@@ -119,7 +120,7 @@ def test_two_decisions_about_one_account_at_once(bench: Bench, tier: Tier) -> No
     both: dict[str, Any] = {"account": "shared", "lease": "shared", "same_holder": "the bot", "gates": str(gates)}
     bench.start("trades", "one", **both)
     bench.wait_written(4, "one")
-    bench.start("trades", "two", **both, first_n=500_000)
+    bench.start("trades", "two", **both, variant=1)
     bench.wait_written(4)
     for _ in range(tier.pick(10, 40)):
         at = {name: bench.marks(name, "at gate") for name in ("one", "two")}
@@ -143,7 +144,7 @@ def test_a_long_lock_is_waited_out_within_the_call(bench: Bench, loopback: Embed
     with bench.fault("a lock of 5 s"), bench.observed():
         for _ in range(tier.pick(1, 3)):
             loopback.server.execute(
-                "BEGIN; LOCK TABLE trades, fills, order_intents IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(5); COMMIT",
+                f"BEGIN; {PATIENT}; LOCK TABLE trades, fills, order_intents; SELECT pg_sleep(5); COMMIT",
                 database=bench.database.name,
             )
             bench.wait_written(20)

@@ -56,7 +56,7 @@ def test_a_leader_that_wakes_too_late_writes_nothing(bench: Bench, tier: Tier) -
     assert lost >= tier.pick(10, 500), "no leader woke up too late"
 
 
-@pytest.mark.fault("F20", "no-epoch-test")
+@pytest.mark.fault("F20", "no-fence-no-key")
 @pytest.mark.timeout(300)
 def test_a_leader_that_wakes_with_a_fill_in_its_hand_writes_nothing(bench: Bench, tier: Tier) -> None:
     """The other bot has recorded that fill from the venue meanwhile, under its own epoch."""

@@ -77,10 +77,10 @@ def test_the_bot_on_the_wrong_side_of_a_partition_is_replaced(new_bench: NewBenc
         "margin_s": 1.0,
         "pause_s": 0.02,
     }
-    first = _writer(bench, network, "trades", "a", **lease)
+    first = _writer(bench, network, "rows", "a", **lease)
     bench.wait_written(20, first)
-    second = _writer(bench, network, "trades", "b", **lease)
-    bench.wait_mark(second, "started")
+    second = _writer(bench, network, "rows", "b", **lease)
+    bench.wait_mark(second, "standing by")
     with network.cables["a"].cut():
         began = time.monotonic()
         bench.wait_mark(second, "leading", timeout_s=30)
@@ -90,7 +90,7 @@ def test_the_bot_on_the_wrong_side_of_a_partition_is_replaced(new_bench: NewBenc
     bench.wait_written(20, second)
     history, _ = bench.finish()
     assert took < TTL_S + 5
-    ours = [op for op in history.ops if op.writer == first and op.kind == "intent"]
+    ours = [op for op in history.ops if op.writer == first and op.kind == "row"]
     late = [op for op in ours if began + TTL_S < op.began < began + took]
     assert late == [], "the first bot decided after its lease was over"
 

@@ -53,9 +53,9 @@ class Trades(Writer):
 
     def candle(self) -> Candle:
         """The market at the moment that the writer has come to."""
-        at = FIRST_SIGNAL + timedelta(seconds=self.config.first_n + self.n)
-        price = Decimal(100) + Decimal(self.n * 37 % 1013) / 100
+        at = FIRST_SIGNAL + timedelta(seconds=self.n)
         number = int(at.timestamp())
+        price = Decimal(100) + Decimal(number * 37 % 1013) / 100
         return Candle(
             self.terms.venue, SYMBOL, number, at - timedelta(seconds=1), at, price, price, price, price, Decimal(1)
         )
@@ -130,7 +130,7 @@ class Trades(Writer):
         self.cursor = newest.sequence
         self.working = {intent.intent_id: intent for intent in pending}
         if at is not None:
-            self.n = max(self.n, int((at - FIRST_SIGNAL).total_seconds()) - self.config.first_n)
+            self.n = max(self.n, int((at - FIRST_SIGNAL).total_seconds()))
         # what an earlier process put down: the database has it by now, or gets it from the venue below
         self.spool.acknowledge([entry.number for entry in self.spool.unacknowledged()], "the server")
         self.collect()
@@ -161,7 +161,9 @@ class Trades(Writer):
         position = account.position
         leg = "EXIT" if position else "ENTRY"
         return Intent(
-            intent_id=intent_id(strategy=name, symbol=SYMBOL, signal_time=candle.close_time, leg=leg),
+            intent_id=intent_id(
+                strategy=name, symbol=SYMBOL, signal_time=candle.close_time, leg=leg, n=self.config.variant
+            ),
             session_id=self.session_id,
             strategy_name=name,
             venue=self.terms.venue,

@@ -55,8 +55,9 @@ class Config:
         deadline_s: of each call.
         retry: False tries a write once, so that its duration is that of one attempt.
         pause_s: between two operations.
+        batch: rows in one transaction, each under a key of its own.
         most: stop after so many writes.
-        first_n: added to the number of each decision: two writers of one account that never decide the same.
+        variant: two writers of one account never decide the same when they differ in it.
         same_holder: a name for several writers that are one holder of the lease, as two threads of one bot would be.
         settings: of the pool, over the defaults.
         stop_itself: where the process stops itself (SIGSTOP) each third time it passes: "intent", "fill", "inside".
@@ -77,8 +78,9 @@ class Config:
     deadline_s: float = 12.0
     retry: bool = True
     pause_s: float = 0.0
+    batch: int = 1
     most: int = 0
-    first_n: int = 0
+    variant: int = 0
     same_holder: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     stop_itself: str = ""
@@ -228,7 +230,9 @@ class Writer:
         """Find the account, and how far it has come."""
 
         def work(conn: Connection) -> tuple[int, int]:
-            terms = ledger.SessionTerms(self.config.name, {}, "BTCUSDT", "1s", "PAPER-FAULTS", Decimal(10_000))
+            terms = ledger.SessionTerms(
+                self.config.account or self.config.name, {}, "BTCUSDT", "1s", "PAPER-FAULTS", Decimal(10_000)
+            )
             session = ledger.open_session(conn, self.lease, terms)
             done = select(func.count()).where(OrderIntent.session_id == session.id)
             return session.id, conn.execute(done).scalar_one()
@@ -270,10 +274,17 @@ class Rows(Writer):
             "status": "CANCELLED",
         }
         self.gate("intent")
-        self.write("row", key, lambda conn: self.insert(conn, values), quantity=values["quantity"])
+        batch = self.config.batch
+
+        def work(conn: Connection) -> None:
+            for n in range(batch):
+                self.insert(conn, {**values, "intent_id": f"{key}-{n}"})
+            self.gate("inside")
+
+        self.write("row", key, work, batch=batch, quantity=values["quantity"])
 
     def insert(self, conn: Connection, values: dict[str, Any]) -> None:
-        """Put the row in while this process leads."""
+        """Put a row in while this process leads."""
         table = OrderIntent.__table__
         columns = [literal(value, table.c[name].type).label(name) for name, value in values.items()]
         now = db_clock(conn)
@@ -285,7 +296,6 @@ class Rows(Writer):
         )
         if written.rowcount == 0:
             self.lease.require(conn)
-        self.gate("inside")
 
 
 def main() -> None:
