@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -127,9 +128,10 @@ def test_a_restarted_bot_goes_on_with_the_session_the_position_and_the_balance(
 
 # --- crashes and lost answers ---------------------------------------------------------------------------------------
 
+EVERY_POINT = bool(os.environ.get("SWITCHYARD_EVERY_POINT"))
 CANDLES = 6  # an entry that is cancelled when it is filled in part, its exit in parts, another entry
 BEGIN = START + timedelta(seconds=18)
-STEP = {"sqlite": 7, "postgresql": 13}  # of the points: 1 takes minutes, and was done when the loop was written
+STEP = {"sqlite": 11, "postgresql": 23}  # of the points: each one, as SWITCHYARD_EVERY_POINT=1 has it, takes minutes
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +153,7 @@ def reference(undisturbed: dict[str, Any], dialect: str, new_url: Callable[[str]
     return undisturbed[dialect]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(1800 if EVERY_POINT else 240)
 def test_a_crash_at_every_point_changes_nothing(
     dialect: str, new_url: Callable[[str], URL], undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -174,11 +176,11 @@ def test_a_crash_at_every_point_changes_nothing(
         assert facts(manager) == expected, f"after a crash at point {at}: {breaking.seen[at]}"
         kill(bot)
         manager.dispose()
-        at += STEP[dialect]
+        at += 1 if EVERY_POINT else STEP[dialect]
     assert at > 150
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(1800 if EVERY_POINT else 240)
 def test_a_lost_answer_at_every_commit_changes_nothing(
     dialect: str, new_url: Callable[[str], URL], undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -199,7 +201,7 @@ def test_a_lost_answer_at_every_commit_changes_nothing(
         assert facts(manager) == expected, f"after a lost answer at point {at}: {breaking.seen[at]}"
         kill(bot)
         manager.dispose()
-        at += 1 if dialect == "sqlite" else 3
+        at += 1 if EVERY_POINT else STEP[dialect] // 3
     assert points > 25
 
 

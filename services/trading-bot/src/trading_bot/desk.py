@@ -326,26 +326,44 @@ class Desk:
             self._exit_reason = intent.reason
 
     def follow(self, now: datetime) -> tuple[int, int]:
-        """Carry every decision that is not over to its end; return how many were sent (again), and how many cancelled.
+        """Carry every decision that is not over to its end; return how many were sent (again), and how many given up.
 
-        What the venue never heard of is sent under its own id while it is fresh, and ended when it is not. To be
-        called with everything recorded that the venue had.
+        What the venue never heard of is sent under its own id while it is fresh and still makes sense, and given up
+        when not. To be called with everything recorded that the venue had.
         """
-        sent = cancelled = 0
+        unheard: list[Intent] = []
         for intent in list(self.working.values()):
             with self._asking_venue():
                 report = self.kit.venue.find(intent.intent_id)
-                if report is not None:
-                    self._follow_order(intent, report)
-                elif (now - intent.signal_time).total_seconds() <= self.kit.fresh_s:
-                    if self.kit.lease.may_decide():
-                        self._submit(intent)
-                        sent += 1
+                if report is None:
+                    unheard.append(intent)
                 else:
+                    self._follow_order(intent, report)
+        sent = given_up = 0
+        for intent in unheard:
+            with self._asking_venue():
+                if not self._makes_sense(intent, now):
                     self._follow_order(intent, self.kit.venue.void(intent))
-                    self._say_too_old(intent)
-                    cancelled += 1
-        return sent, cancelled
+                    self._say_given_up(intent)
+                    given_up += 1
+                elif self.kit.lease.may_decide():
+                    self._submit(intent)
+                    sent += 1
+        return sent, given_up
+
+    def _makes_sense(self, intent: Intent, now: datetime) -> bool:
+        """Whether a decision that the venue never heard of may still be sent: the account is as it was decided on."""
+        if (now - intent.signal_time).total_seconds() > self.kit.fresh_s:
+            return False
+        if any(other in self._reported for other in self.working if other != intent.intent_id):
+            return False  # another order is being filled
+        position = self.books(intent.session_id).account.position
+        if intent.leg == "ENTRY":
+            return position is None
+        return position is not None and (position.intent_id, position.quantity) == (
+            intent.entry_intent_id,
+            intent.quantity,
+        )
 
     def cancel_entries(self) -> None:
         """Take back what entries have not bought yet."""
@@ -393,11 +411,11 @@ class Desk:
         if over:
             self.working.pop(key, None)
 
-    def _say_too_old(self, intent: Intent) -> None:
+    def _say_given_up(self, intent: Intent) -> None:
         self.kit.diary.tell(
             "RECOVERY",
             "warning",
-            f"intent {intent.intent_id} ({intent.leg} {intent.quantity:f} {intent.symbol}) never reached the venue and"
-            " is too old to send: cancelled",
+            f"intent {intent.intent_id} ({intent.leg} {intent.quantity:f} {intent.symbol}) never reached the venue, and"
+            " the market or the account has moved on: cancelled",
             session_id=intent.session_id,
         )

@@ -19,7 +19,7 @@ from trading_bot.desk import Desk
 from trading_bot.feeds.candles import Candle
 from trading_bot.identity import server_identity
 from trading_bot.kit import CALL_DEADLINE_S, RECOVERY_DEADLINE_S, Kit
-from trading_bot.orders import VenueFill
+from trading_bot.orders import Intent, VenueFill
 from trading_bot.spool import Opened
 from trading_bot.spooled import Decided, Noted
 
@@ -69,8 +69,9 @@ def recover(kit: Kit, now: datetime, opened: Opened | None, candles: Sequence[Ca
     identity = kit.read(server_identity, "server-identity")
     found.books_caught_up = _open_old_books(kit)
     found.other_server = kit.spool.acknowledged_by not in (None, identity)
+    restored: list[Intent] = []
     for entries in _entries(kit, found):
-        _restore_decisions(kit, entries, found)
+        restored += _restore_decisions(kit, entries, found)
     session = _open_session(kit)  # after the decisions, which may have brought back its account
     newest = kit.read(lambda conn: ledger.newest_fill(conn, kit.venue.name), "venue-cursor")
     desk = Desk(
@@ -83,7 +84,7 @@ def recover(kit: Kit, now: datetime, opened: Opened | None, candles: Sequence[Ca
     for entries in _entries(kit, found):
         _replay_fills(desk, entries, found)
     desk.see(candles)
-    _ask_venue(desk, now, found)
+    _ask_venue(desk, now, restored, found)
     account = desk.books().account
     kit.read(lambda conn: ledger.require_balance(conn, account), "books-check")
     found.quarantined = desk.look_for_quarantine()
@@ -160,21 +161,26 @@ def _entries(kit: Kit, found: Found) -> Iterator[list[Noted]]:
         yield some
 
 
-def _restore_decisions(kit: Kit, entries: list[Noted], found: Found) -> None:
+def _restore_decisions(kit: Kit, entries: list[Noted], found: Found) -> list[Intent]:
     """Write down decisions that the database never got, or lost, in their accounts, which may be lost too."""
     decided = [entry.fact for entry in entries if isinstance(entry.fact, Decided)]
     ids = [fact.intent.intent_id for fact in decided]
     known = kit.read(lambda conn: ledger.known_intents(conn, ids), "replay-look")
-    for fact in decided:
-        if fact.intent.intent_id not in known:
-            kit.transaction(lambda conn, fact=fact: _restore(conn, kit, fact), "intent-restore", idempotent=True)
+    restored = [
+        kit.transaction(lambda conn, fact=fact: _restore(conn, kit, fact), "intent-restore", idempotent=True)
+        for fact in decided
+        if fact.intent.intent_id not in known
+    ]
     found.spool_known += len(known)
-    found.spool_replayed += len(decided) - len(known)
+    found.spool_replayed += len(restored)
+    return restored
 
 
-def _restore(conn: Connection, kit: Kit, decided: Decided) -> None:
+def _restore(conn: Connection, kit: Kit, decided: Decided) -> Intent:
     session = ledger.open_session(conn, kit.lease, decided.terms)
-    ledger.restore_intent(conn, kit.lease, replace(decided.intent, session_id=session.id))
+    intent = replace(decided.intent, session_id=session.id)
+    ledger.restore_intent(conn, kit.lease, intent)
+    return intent
 
 
 def _replay_fills(desk: Desk, entries: list[Noted], found: Found) -> None:
@@ -205,14 +211,14 @@ def _recorded(kit: Kit, fills: Iterable[VenueFill]) -> dict[tuple[str, str], Ven
 # --- the venue --------------------------------------------------------------------------------------------------------
 
 
-def _ask_venue(desk: Desk, now: datetime, found: Found) -> None:
+def _ask_venue(desk: Desk, now: datetime, restored: list[Intent], found: Found) -> None:
     """Record what the venue did, and carry what was decided to its end."""
     before = desk.fills
     desk.collect()
     desk.record()
     found.venue_fills_added = desk.fills - before
     pending = desk.kit.read(lambda conn: ledger.pending_intents(conn, desk.kit.venue.name), "intents-pending")
-    desk.working = {intent.intent_id: intent for intent in pending}
+    desk.working = {intent.intent_id: intent for intent in [*restored, *pending]}  # restored: their orders lack a row
     found.intents_resubmitted, found.intents_cancelled = desk.follow(now)
     desk.collect()
     desk.record()
