@@ -99,7 +99,7 @@ def upgrade(
     *,
     lock_timeout_s: float = 3.0,
     wait_s: float = 60.0,
-    statement_timeout_s: float = 300.0,
+    statement_timeout_s: float = 1800.0,
 ) -> MigrationResult:
     """Bring the database to the code's revision; return what was done.
 
@@ -111,7 +111,7 @@ def upgrade(
         lock_timeout_s: how long to wait in a queue for one lock, in which readers and writers would queue up behind us;
             then we step back and try again.
         wait_s: how long to go on trying before giving up.
-        statement_timeout_s: the longest that one statement of a migration may run.
+        statement_timeout_s: the longest that one migration may run: indexes over tens of millions of rows take minutes.
 
     Raises:
         SwitchyardError: SCHEMA-002 the database is newer than the code, SCHEMA-003 its tables are not ours, SCHEMA-004
@@ -177,7 +177,7 @@ def _wait_for_a_connection(manager: DatabaseManager, wait_s: float) -> None:
                 raise
 
 
-def prepare(connection: Connection, *, lock_timeout_s: float = 3.0, statement_timeout_s: float = 300.0) -> None:
+def prepare(connection: Connection, *, lock_timeout_s: float = 3.0, statement_timeout_s: float = 1800.0) -> None:
     """Make the transaction fit for DDL: as the owner, its waits bounded, and alone.
 
     Raises: sqlalchemy.exc.OperationalError, 55P03, when another process migrates for longer than ``lock_timeout_s``.

@@ -188,51 +188,49 @@ def _count_in(rows: str, sign: str) -> str:
         return f"width_bucket(s.{kind}, ARRAY[{EDGES[kind]}]::{type_name}[])"
 
     return f"""
-    WITH seen AS (
+    WITH seen AS NOT MATERIALIZED (
         SELECT {_GROUP}, exit_time::date AS day, pnl, pnl_percent, commission,
             {_net(_INFINITE)} AS result,
             CASE WHEN {_finite("pnl_percent", _INFINITE)} THEN pnl_percent END AS return,
             CASE WHEN isfinite(entry_time) AND isfinite(exit_time)
                 THEN extract(epoch FROM exit_time - entry_time) END AS duration
-        FROM {rows}
+        FROM {rows} OFFSET 0
+    ), by_day AS MATERIALIZED (
+        SELECT {_GROUP}, day, count(*) AS trades, count(result) AS summed, count(*) FILTER (WHERE result > 0) AS wins,
+            count(*) FILTER (WHERE result < 0) AS losses, sum(pnl) FILTER (WHERE result IS NOT NULL) AS pnl,
+            sum(commission) FILTER (WHERE result IS NOT NULL) AS fees, sum(result) FILTER (WHERE result > 0) AS won,
+            sum(result) FILTER (WHERE result < 0) AS lost, max(result) AS best, min(result) AS worst,
+            count(duration) AS timed, sum(duration) AS duration_s, min(pnl) AS pnl_low, max(pnl) AS pnl_high,
+            min(pnl_percent) AS return_low, max(pnl_percent) AS return_high
+        FROM seen GROUP BY {_GROUP}, day
     ), k AS (
         INSERT INTO public.trade_groups AS g ({_GROUP}, trades, summed, wins, losses, pnl, fees, won, lost, best, worst,
             timed, duration_s)
-        SELECT {_GROUP}, count(*), count(result), count(*) FILTER (WHERE result > 0),
-            count(*) FILTER (WHERE result < 0), coalesce(sum(pnl) FILTER (WHERE result IS NOT NULL), 0),
-            coalesce(sum(commission) FILTER (WHERE result IS NOT NULL), 0),
-            coalesce(sum(result) FILTER (WHERE result > 0), 0), coalesce(sum(result) FILTER (WHERE result < 0), 0),
-            max(result), min(result), count(duration), coalesce(sum(duration), 0)
-        FROM seen GROUP BY {_GROUP} ORDER BY {_GROUP}
+        SELECT {_GROUP}, sum(trades), sum(summed), sum(wins), sum(losses), coalesce(sum(pnl), 0),
+            coalesce(sum(fees), 0), coalesce(sum(won), 0), coalesce(sum(lost), 0), max(best), min(worst), sum(timed),
+            coalesce(sum(duration_s), 0)
+        FROM by_day GROUP BY {_GROUP} ORDER BY {_GROUP}
         ON CONFLICT ({_GROUP}) DO UPDATE SET
             {changed("g", "trades summed wins losses pnl fees won lost timed duration_s")}{extremes}
         RETURNING group_id, {_GROUP}
     ), d AS (
         INSERT INTO public.trade_days AS d (group_id, day, trades, summed, wins, pnl, fees, best, worst, pnl_low,
             pnl_high, return_low, return_high)
-        SELECT k.group_id, s.day, s.trades, s.summed, s.wins, s.pnl, s.fees, s.best, s.worst, s.pnl_low, s.pnl_high,
-            s.return_low, s.return_high
-        FROM (
-            SELECT {_GROUP}, day, count(*) AS trades, count(result) AS summed,
-                count(*) FILTER (WHERE result > 0) AS wins,
-                coalesce(sum(pnl) FILTER (WHERE result IS NOT NULL), 0) AS pnl,
-                coalesce(sum(commission) FILTER (WHERE result IS NOT NULL), 0) AS fees,
-                max(result) AS best, min(result) AS worst, min(pnl) AS pnl_low, max(pnl) AS pnl_high,
-                min(pnl_percent) AS return_low, max(pnl_percent) AS return_high
-            FROM seen GROUP BY {_GROUP}, day
-        ) s JOIN k ON {same} ORDER BY k.group_id, s.day
+        SELECT k.group_id, s.day, s.trades, s.summed, s.wins, coalesce(s.pnl, 0), coalesce(s.fees, 0), s.best, s.worst,
+            s.pnl_low, s.pnl_high, s.return_low, s.return_high
+        FROM by_day s JOIN k ON {same} ORDER BY k.group_id, s.day
         ON CONFLICT (group_id, day) DO UPDATE SET {changed("d", "trades summed wins pnl fees")}{day_extremes}
+    ), by_bucket AS MATERIALIZED (
+        SELECT {_GROUP}, {edges("result", "numeric")} AS result, {edges("return", "float8")} AS return,
+            {edges("duration", "numeric")} AS duration, count(*) AS trades
+        FROM seen s GROUP BY {_GROUP}, 6, 7, 8
     )
     INSERT INTO public.trade_histogram AS h (group_id, kind, bucket, trades)
-    SELECT k.group_id, s.kind, s.bucket, s.trades
-    FROM (
-        SELECT {_GROUP}, b.kind, b.bucket, count(*) AS trades
-        FROM seen s CROSS JOIN LATERAL (VALUES
-            ('result', {edges("result", "numeric")}),
-            ('return', {edges("return", "float8")}),
-            ('duration', {edges("duration", "numeric")})
-        ) AS b (kind, bucket) WHERE b.bucket IS NOT NULL GROUP BY {_GROUP}, b.kind, b.bucket
-    ) s JOIN k ON {same} ORDER BY 1, 2, 3
+    SELECT k.group_id, b.kind, b.bucket, sum(s.trades)
+    FROM by_bucket s CROSS JOIN LATERAL (
+        VALUES ('result', s.result), ('return', s.return), ('duration', s.duration)
+    ) AS b (kind, bucket) JOIN k ON {same}
+    WHERE b.bucket IS NOT NULL GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
     ON CONFLICT (group_id, kind, bucket) DO UPDATE SET trades = h.trades {sign} excluded.trades;
     """
 
