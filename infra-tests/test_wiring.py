@@ -62,6 +62,23 @@ def test_a_trade_of_the_bot_appears_on_the_dashboard(target: Target) -> None:
         until(lambda: trade["id"] in trade_ids(client.get("/trades").text), 60, f"trade {trade['id']} on the page")
 
 
+def test_what_the_bot_must_not_forget_is_in_its_folder_and_whole(target: Target) -> None:
+    ready(target)
+    until(lambda: target.value("SELECT count(*) FROM fills") >= 2, 60, "the bot trades")
+    found = target.execute("trading-bot", "trading-bot", "spool", "verify", "--json").json()["spools"]
+    assert sum(spool["entries"] for spool in found) >= 2
+    assert all(spool["sound"] for spool in found)
+    assert any(spool["held_by"] for spool in found), "by the bot that runs"
+    identifier = target.status()["database"]["system_identifier"]
+    assert all(spool["identity"].startswith(f"{identifier}/") for spool in found)
+    recorded = target.value("SELECT max(venue_sequence) FROM fills WHERE venue = 'SIMULATED'")
+    program = (
+        "import os, sqlite3; file = sqlite3.connect(os.environ['BOT_STATE_DIR'] + '/venue.db')\n"
+        "print(file.execute('SELECT max(sequence) FROM fills').fetchone()[0])"
+    )
+    assert int(target.python("trading-bot", program).stdout) >= recorded
+
+
 def test_the_page_says_that_the_market_is_simulated(target: Target) -> None:
     with visitor(target) as client:
         assert "SIMULATED" in text_of(client.get("/").text).upper()

@@ -22,7 +22,6 @@ from typing import Any
 import psycopg2
 from bot_harness import START, Breaking, Clock, EveryOther, check_books, expire_lease, facts, make_bot
 from sqlalchemy import select
-from tradedb.logs import configure_logging
 from tradedb.manager import DatabaseManager
 from tradedb.models import Base, SystemEvent
 
@@ -85,6 +84,8 @@ def judge(url: str, expected: Path) -> None:
     manager = DatabaseManager(url, service="killer")
     check_books(manager)
     found = facts(manager)
+    # a session that was begun and rolled back leaves a gap in the numbers of sessions
+    found["ledger"] = sorted((row[1:] for row in found["ledger"]), key=repr)
     if not expected.exists():
         assert {row[-1] for row in found["intents"]} >= {"FILLED", "CANCELLED"}
         assert len(found["trades"]) == 1
@@ -127,7 +128,6 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--every", type=int, default=1, help="die at each N-th point only")
     arguments = parser.parse_args()
-    configure_logging("killed", fmt="plain", stream=sys.stderr)
     expected = arguments.folder / "expected"
     deaths, at, died = 0, 0, True
     while died:
