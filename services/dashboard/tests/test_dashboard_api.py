@@ -401,3 +401,25 @@ def test_times_and_numbers_beyond_the_calendar_and_the_numbers_are_told_as_they_
     assert (told[1]["exit_time"], told[1]["pnl"], told[1]["pnl_percent"]) == ("infinity", "NaN", None)
     assert (told[2]["entry_time"], told[2]["pnl"]) == ("0044-03-15 00:00:00 BC", "-Infinity")
     assert "infinity" in caller.client.get("/trades.csv").text
+
+
+def test_the_database_says_which_it_is_and_what_is_hidden_from_it(
+    caller: Caller, rows: Any, sqlite_url: str, open_dashboard: Open
+) -> None:
+    rows.bot()
+    told = caller.get("/database")
+    assert told["data"]["info"]["dialect"] == "postgresql"
+    assert {table["name"] for table in told["data"]["tables"]["value"]} >= {"trades", "fills"}
+    assert told["data"]["lease"]["value"]["epoch"] == 3
+    assert {role["role"] for role in told["data"]["connections"]["value"]["roles"]} >= {"dashboard"}
+    assert all(verdict["level"] in {"ok", "info", "warn"} for verdict in told["verdicts"]), told["verdicts"]
+    on_sqlite = Caller(open_dashboard(sqlite_url).client).get("/database")["data"]
+    assert on_sqlite["info"]["dialect"] == "sqlite"
+    assert on_sqlite["queries"] == {"value": None, "missing": "PostgreSQL; this is a SQLite file"}
+
+
+def test_the_overview_says_what_its_page_says(caller: Caller, rows: Any) -> None:
+    rows.lease(age_s=100, left_s=-90)
+    [bot, *_] = caller.get("/overview")["verdicts"]
+    assert bot["level"] == "fail"
+    assert "its lease ended" in bot["sentence"]

@@ -53,6 +53,17 @@ def test_the_file_has_every_trade_of_the_filter_with_every_digit(visitor: Any, r
     assert table(visitor.get("/trades.csv?symbol=NOTHING")) == []
 
 
+def test_the_page_leads_to_the_file_of_its_own_filter(visitor: Any, rows: Any) -> None:
+    rows.bot()
+    rows.history(7)
+    page = visitor.get("/trades?source=BACKTEST&sort=pnl&from=2025-06-28").text
+    found = re.search(r'<a href="(/trades\.csv[^"]*)" download>Download as CSV</a>', page)
+    assert found
+    listed = re.findall(r'<tr data-trade="(\d+)"', page)
+    assert [row["id"] for row in table(visitor.get(found[1].replace("&amp;", "&")))] == listed
+    assert len(listed) == 4
+
+
 def test_it_is_a_download_that_nobody_keeps(visitor: Any) -> None:
     headers = visitor.get("/trades.csv").headers
     assert re.fullmatch(r'attachment; filename="switchyard-trades-\d{8}T\d{6}Z\.csv"', headers["content-disposition"])

@@ -14,7 +14,7 @@ from dashboard.reading.equity import Equity as EquityRead
 from dashboard.reading.overview import Overview as OverviewRead
 from dashboard.reading.overview import PositionRow, SessionRow, read_overview
 from dashboard.reading.snapshots import Answer
-from dashboard.web.api.answers import Age, Told
+from dashboard.web.api.answers import Age, Judged, Sentence, Told, judged
 from dashboard.web.api.trades import Copied, Trade
 from dashboard.web.api.values import Instant, Model, Money, Parameters, RecordedTime
 from dashboard.web.pages import Pages
@@ -214,14 +214,18 @@ class OverviewAnswer(Told):
     """The overview."""
 
     data: Overview
+    verdicts: list[Sentence]
 
 
 async def ask(pages: Pages, given: OverviewParameters) -> Answer[Any]:
     """Return what the database answers."""
     work = partial(read_overview, session_id=given.session, chart_range=given.range)
-    return await pages.ask(("overview", given.session, given.range), work, "API overview")
+    return judged(pages, await pages.ask(("overview", given.session, given.range), work, "API overview"))
 
 
-def shape(answer: Answer[Any], seen: OverviewRead) -> OverviewAnswer:
+def shape(answer: Answer[Any], seen: Judged[OverviewRead]) -> OverviewAnswer:
     """Return it as the API says it."""
-    return OverviewAnswer(freshness=Age.of_answer(answer), data=Overview.of_read(seen))
+    return OverviewAnswer(
+        freshness=Age.of_answer(answer), data=Overview.of_read(seen.value),
+        verdicts=Sentence.of_verdicts(seen.verdicts),
+    )  # fmt: skip

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from dashboard.reading.schema import SchemaState
 from dashboard.reading.snapshots import Answer
-from dashboard.web.api import events, overview, strategies, trade, trades
+from dashboard.web.api import database, events, overview, strategies, trade, trades
 from dashboard.web.api.answers import Told
 from dashboard.web.api.openapi import document
 from dashboard.web.api.values import Parameters
@@ -62,6 +62,10 @@ OPERATIONS: Sequence[Operation] = (
         "/events", "events", "What happened, newest first", events.EventParameters, events.Events, events.ask,
         events.shape,
     ),
+    Operation(
+        "/database", "database", "Which database this is, and how it is", database.DatabaseParameters,
+        database.DatabaseAnswer, database.ask, database.shape,
+    ),
 )  # fmt: skip
 
 
@@ -76,7 +80,7 @@ class Api:
     def __init__(self, pages: Pages, export: Export) -> None:
         self._pages = pages
         self._export = export
-        self._document = document(OPERATIONS, PREFIX, CSV, trades.TradeFilter)
+        self._document = ""  # made when somebody asks for it: few ever do
 
     def routes(self) -> list[Route]:
         """Return the routes of all operations, and of their description."""
@@ -92,6 +96,7 @@ class Api:
         return checked if isinstance(checked, Response) else await self._export.trades(request)
 
     async def _describe(self, _request: Request) -> Response:
+        self._document = self._document or document(OPERATIONS, PREFIX, CSV, trades.TradeFilter)
         return Response(self._document, media_type="application/json")
 
     def _endpoint(self, operation: Operation) -> Callable[[Request], Awaitable[Response]]:

@@ -15,7 +15,7 @@ from dashboard.reading.events import clean, moment
 class Model(BaseModel):
     """A part of an answer. Its fields, their types and what stands below them are the OpenAPI document."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True, defer_build=True)
 
     @classmethod
     def of(cls, row: object, **more: Any) -> Self:
@@ -58,7 +58,7 @@ RecordedTime = Annotated[
 class Parameters(BaseModel):
     """What may stand behind the question mark. A name that is not here is an error, not ignored."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True, defer_build=True)
 
 
 def _moment(given: object, *, end: bool) -> object:
