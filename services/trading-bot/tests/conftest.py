@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,6 +31,14 @@ def postgres() -> Iterator[PostgresServer]:
 def bot_database(postgres: PostgresServer) -> Iterator[ThrowawayDatabase]:
     with migrated_database(postgres) as database:
         yield database
+
+
+@pytest.fixture
+def quick_folder(tmp_path: Path) -> Iterator[Path]:
+    """Return a folder in memory, if there is such a place: a process that is killed loses nothing there either."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -339,15 +339,15 @@ def test_a_full_disk_is_said_and_when_there_is_room_again_it_goes_on(tmp_path: P
     mount = [*apart, "sh", "-ec", 'mount -t tmpfs -o size=8m tmpfs "$0"; exec "$@"', str(folder)]
     done = subprocess.run(
         [*mount, sys.executable, str(HERE / "venue_full_disk.py"), str(folder)],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=150, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
 
 
-def test_killed_before_and_after_each_statement_it_knows_each_order_once(tmp_path: Path) -> None:
+def test_killed_before_and_after_each_statement_it_knows_each_order_once(quick_folder: Path) -> None:
     done = subprocess.run(
-        [sys.executable, str(HERE / "venue_killed.py"), str(tmp_path)],
-        capture_output=True, text=True, timeout=120, check=False,
+        [sys.executable, str(HERE / "venue_killed.py"), str(quick_folder)],
+        capture_output=True, text=True, timeout=150, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 60
@@ -370,7 +370,7 @@ def test_several_processes_on_one_file_give_each_order_once(tmp_path: Path) -> N
     traders[0].kill()
     traders.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
     for number, trader in enumerate(traders):
-        _, said = trader.communicate(timeout=60)
+        _, said = trader.communicate(timeout=150)
         assert trader.returncode == 0 or number == 0, said  # the first may have come to its end before
     sys.path.insert(0, str(HERE))
     from venue_killed import check, venue_at

@@ -13,6 +13,8 @@ import pytest
 from click.testing import CliRunner
 from tradedb.errors import SwitchyardError
 from trading_bot.cli import main
+from trading_bot.service import fact_spool
+from trading_bot.settings import BotSettings
 from trading_bot.spool import Spool, SpoolBusy, SpoolCorrupt, SpoolFull
 from trading_bot.spool.inspect import inspect, spool_folders
 
@@ -341,3 +343,24 @@ def test_every_spool_of_a_state_folder_is_found(tmp_path: Path) -> None:
         spool.close()
     (tmp_path / "venue.db").touch()
     assert [folder.name for folder in spool_folders(tmp_path)] == ["spool", "spool-2"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "warned"),
+    [
+        ({}, False),
+        ({"RAILWAY_ENVIRONMENT": "production"}, True),
+        ({"RAILWAY_ENVIRONMENT": "production", "RAILWAY_VOLUME_MOUNT_PATH": "/other"}, True),
+        ({"RAILWAY_ENVIRONMENT": "production", "RAILWAY_VOLUME_MOUNT_PATH": "/data"}, False),
+    ],
+)
+def test_a_spool_that_the_next_deployment_deletes_is_said(
+    environment: dict[str, str], warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in list(os.environ):
+        if name.startswith("RAILWAY_"):
+            monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    fact_spool(BotSettings(bot_state_dir=Path("/data")))
+    assert [record.message for record in caplog.records] == ["state_folder_on_no_volume"] * warned

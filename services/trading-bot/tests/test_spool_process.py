@@ -13,7 +13,7 @@ import pytest
 from trading_bot.spool import Spool, SpoolBusy
 
 HERE = Path(__file__).parent
-PATIENCE_S = 60
+PATIENCE_S = 150
 # a mount that only the one process sees; who is not root becomes it in a namespace of his own
 APART = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
 
@@ -29,8 +29,8 @@ def mounted(folder: Path, options: str) -> tuple[str, ...]:
     return (*APART, "sh", "-ec", f'mount -t tmpfs -o {options} tmpfs "$0"; exec "$@"', str(folder))
 
 
-def test_killed_before_after_and_within_each_call_to_the_file_system(tmp_path: Path) -> None:
-    done = python("spool_killed.py", tmp_path)
+def test_killed_before_after_and_within_each_call_to_the_file_system(quick_folder: Path) -> None:
+    done = python("spool_killed.py", quick_folder)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 100
 

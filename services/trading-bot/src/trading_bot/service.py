@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import signal
 import socket
 import threading
-from os import getpid
 from pathlib import Path
 
 from tradedb.config import DatabaseSettings, load_settings, resolve_database_url
+from tradedb.config.sources import on_railway
 from tradedb.logs import configure_logging
 from tradedb.manager import DatabaseManager
 
@@ -61,7 +62,7 @@ def run() -> int:
         venue=open_venue(settings, feed.venue),
         spool=fact_spool(settings),
         status=status,
-        holder=f"{socket.gethostname()}/{getpid()}/{secrets.token_hex(4)}",
+        holder=f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}",
         local_file=database.url if database.dialect == "sqlite" else None,
     )
     return _until_signal(bot, manager)
@@ -82,7 +83,10 @@ def open_venue(settings: BotSettings, name: str) -> PaperVenue:
 
 
 def fact_spool(settings: BotSettings) -> FactSpool:
-    """Return the spool in the state folder; it is not open yet."""
+    """Return the spool in the state folder; it is not open yet. On Railway, say so where that is on no volume."""
+    folder, volume = settings.bot_state_dir.absolute(), os.environ.get("RAILWAY_VOLUME_MOUNT_PATH")
+    if on_railway() and not (volume and folder.is_relative_to(volume)):
+        log.warning("state_folder_on_no_volume", extra={"folder": str(folder), "lost_with": "the next deployment"})
 
     def make(folder: Path) -> Spool:
         return Spool(
