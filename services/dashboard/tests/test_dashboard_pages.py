@@ -300,7 +300,7 @@ def test_who_waits_for_whom(visitor: Any, rows: Any, database: ThrowawayDatabase
 
 
 def until_waiting(database: ThrowawayDatabase) -> None:
-    for _ in range(200):
+    for _ in range(3000):
         if database.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")[0][0]:
             return
         threading.Event().wait(0.02)

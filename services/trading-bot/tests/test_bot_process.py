@@ -56,7 +56,7 @@ class Process:
 
     def get(self, path: str) -> tuple[int, dict[str, Any]]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=8) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=20) as response:
                 return response.status, json.load(response)
         except urllib.error.HTTPError as error:
             with error:
@@ -94,7 +94,7 @@ class Process:
     def clean_up(self) -> None:
         if self._process.poll() is None:
             self._process.kill()  # SIGKILL works on a paused process too
-            self._process.wait(5)
+            self._process.wait(60)
 
 
 Start = Callable[..., Process]
@@ -300,7 +300,7 @@ def test_a_bot_that_cannot_start_says_why_in_three_lines(
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         bot = start(None, **{key: str(taken.getsockname()[1]) if v == "TAKEN" else v for key, v in env.items()})
-        assert bot._process.wait(15) == code
+        assert bot._process.wait(60) == code
     lines = [line for line in bot.log.splitlines() if not line.startswith("{")]
     assert len(lines) == 3
     assert all(words in bot.log for words in said)

@@ -219,7 +219,7 @@ def test_a_holder_stops_deciding_before_its_lease_ends(manager: DatabaseManager)
 
 def test_a_take_over_waits_for_the_transaction_in_which_the_leader_writes(new_url: Callable[[str], URL]) -> None:
     manager = DatabaseManager(new_url("postgresql"), service="trading-bot")
-    old = Lease(manager, holder="old", ttl_s=0.5, renew_s=0.1, margin_s=0.1)
+    old = Lease(manager, holder="old", ttl_s=2, renew_s=0.5, margin_s=0.2)
     assert old.acquire() is None
     order: list[str] = []
     writing = threading.Event()
@@ -227,12 +227,12 @@ def test_a_take_over_waits_for_the_transaction_in_which_the_leader_writes(new_ur
     def slow(conn: Connection) -> None:
         old.require(conn)
         writing.set()
-        time.sleep(1.2)  # longer than the lease: it ends while its holder writes
+        time.sleep(3)  # longer than the lease: it ends while its holder writes
         order.append("old wrote")
 
     thread = threading.Thread(target=lambda: manager.transaction(slow, name="slow"))
     thread.start()
-    assert writing.wait(5)
+    assert writing.wait(60)
     new = Lease(manager, holder="new", ttl_s=15, renew_s=5, margin_s=3)
     while new.acquire() is not None:
         time.sleep(0.05)
@@ -257,7 +257,7 @@ def test_a_session_whose_commit_is_still_under_way_gets_no_twin(new_url: Callabl
 
     thread = threading.Thread(target=lambda: manager.transaction(slow, name="slow"))
     thread.start()
-    assert made.wait(5)
+    assert made.wait(60)
     ids.append(new_session(manager, lease))
     thread.join()
     assert ids[0] == ids[1]

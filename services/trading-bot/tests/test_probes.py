@@ -92,7 +92,7 @@ def test_a_database_that_is_away_is_said(tmp_path: Path) -> None:
 
 
 def ask(port: int, method: str, path: str) -> tuple[int, Any, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method, path)
         response = connection.getresponse()
