@@ -217,6 +217,8 @@ def check_books(manager: DatabaseManager) -> int:
     """I2 and I4 on every session of ours, tolerance 0; return the number of trades."""
 
     def work(conn: Connection) -> int:
+        if conn.dialect.name == "postgresql":  # one moment, while a bot goes on
+            conn.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         trades = 0
         for session in conn.execute(select(TradingSession.id, TradingSession.initial_balance)):
             of_session = select(Fill.side, Fill.quantity, Fill.fee).join(

@@ -88,7 +88,7 @@ def test_the_open_position_is_marked_to_the_market(manager: DatabaseManager, tmp
     bot = make_bot(manager, clock, tmp_path, bot_partial_fills=False)
     while not facts(manager)["positions"]:
         run_candles(bot, clock, 1)
-    bot._snapshot_at = 0
+    bot._upkeep._snapshot_at = 0
     run_candles(bot, clock, 1)
 
     def marked(conn: Connection) -> None:

@@ -325,7 +325,7 @@ def test_a_contradicting_fact_halts_entries_until_somebody_has_looked(
     passes(bot, clock, 2)
     (fill,) = bot._kit.venue.fills(0)
     assert bot._desk is not None
-    assert bot._desk.absorb(replace(fill, price=fill.price + 1)) == "quarantined"
+    assert bot._desk.intake.absorb(replace(fill, price=fill.price + 1)) == "quarantined"
     assert "1 contradicting fact(s)" in status.get().halted[0]
     strategy.target = "FLAT"
     passes(bot, clock, 1)  # exits go on
@@ -334,7 +334,7 @@ def test_a_contradicting_fact_halts_entries_until_somebody_has_looked(
     assert [row[1] for row in facts(manager)["positions"]] == ["CLOSED"]
     assert len(facts(manager)["intents"]) == 2
     resolve(manager, request)
-    bot._snapshot_at = 0
+    bot._upkeep._snapshot_at = 0
     passes(bot, clock, 2)
     assert status.get().halted == ()
     assert len(facts(manager)["intents"]) == 3
@@ -414,7 +414,7 @@ def test_steady_state_is_said_now_and_then(manager: DatabaseManager, bots: Calla
     clock = Clock(at=BEGIN)
     bot = bots(manager, clock, strategy=EveryOther())
     passes(bot, clock, 3)
-    bot._steady_event_at = 0
+    bot._upkeep._steady_event_at = 0
     passes(bot, clock, 1)
     (steady,) = events(manager, "HEARTBEAT")
     assert steady.details["fills_recorded"] == len(facts(manager)["fills"])

@@ -26,6 +26,10 @@ _ZERO = Decimal(0)
 _MEAN_STEP = Decimal("1E-12")
 
 
+class DoesNotFit(SwitchyardError):
+    """A fill that cannot be of this account: it sells what is not held, or buys beside what is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One line of the double-entry books, in a currency."""
@@ -197,7 +201,7 @@ class Account:
     def apply(self, fill: VenueFill) -> tuple[Account, RoundTrip | None]:
         """Return the account after a fill, and the round trip that it closed.
 
-        Raises: SwitchyardError BOT-003, the fill does not fit what is held; nothing is changed.
+        Raises: DoesNotFit (BOT-003), the fill does not fit what is held; nothing is changed.
         """
         posting = self.post(fill)
         return posting.account, posting.trip
@@ -205,7 +209,7 @@ class Account:
     def post(self, fill: VenueFill) -> Posting:
         """Return everything that a fill does to the account.
 
-        Raises: SwitchyardError BOT-003, the fill does not fit what is held; nothing is changed.
+        Raises: DoesNotFit (BOT-003), the fill does not fit what is held; nothing is changed.
         """
         if fill.fee_currency != quote_currency(fill.symbol):
             raise _misfit(fill, f"its fee is in {fill.fee_currency}, and the account in {quote_currency(fill.symbol)}")
@@ -272,7 +276,7 @@ def opening(initial_balance: Decimal, currency: str) -> tuple[Line, ...]:
 def derive(session_id: int, initial_balance: Decimal, fills: Iterable[VenueFill]) -> Account:
     """Return the account that its fills, in the order they were recorded, make.
 
-    Raises: SwitchyardError BOT-003, the fills do not add up.
+    Raises: DoesNotFit (BOT-003), the fills do not add up.
     """
     account = Account(session_id=session_id, initial_balance=initial_balance)
     for fill in fills:
@@ -307,8 +311,8 @@ def _mean(amount: Decimal, quantity: Decimal) -> Decimal:
     return exact if rounded == exact else rounded
 
 
-def _misfit(fill: VenueFill, held: str) -> SwitchyardError:
-    return SwitchyardError(
+def _misfit(fill: VenueFill, held: str) -> DoesNotFit:
+    return DoesNotFit(
         "BOT-003",
         f"fill {fill.venue_trade_id} ({fill.side} {fill.quantity:f} {fill.symbol}) does not fit the account: {held}",
         why="The recorded fills do not add up, so the bot decides nothing more. Nothing was changed.",

@@ -1,7 +1,7 @@
 """The loop: lead or stand by, look at the newest candles, decide, record.
 
-``desk`` has what a leader trades with, and ``recovery`` makes it. While the database is away, facts go to the spool and
-positions are closed. Nothing is ever sent to the venue again under another id.
+``desk`` has what a leader trades with, ``recovery`` makes it, ``trader`` decides. While the database is away, facts go
+to the spool and positions are closed. Nothing is ever sent to the venue again under another id.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ import logging
 import random
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from sqlalchemy import URL, Connection
@@ -24,26 +22,24 @@ from trading_bot import decisions, ledger
 from trading_bot.desk import Desk
 from trading_bot.diary import Diary
 from trading_bot.feeds import Feed
-from trading_bot.feeds.candles import Candle
 from trading_bot.halts import Halts
 from trading_bot.kit import CALL_DEADLINE_S, Kit
 from trading_bot.lease import LeadershipLost, Lease
 from trading_bot.market import Market
-from trading_bot.orders import Intent
 from trading_bot.recovery import recover
-from trading_bot.risk import RiskLimits, check_position, halted
+from trading_bot.risk import RiskLimits
 from trading_bot.settings import BotSettings
 from trading_bot.spool import Opened
 from trading_bot.spooled import FactSpool
 from trading_bot.status import Status
 from trading_bot.strategies import Strategy
+from trading_bot.trader import Trader
+from trading_bot.upkeep import Upkeep
 from trading_bot.venue import Venue
 
 STANDBY_POLL_S = 1.0
 FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.5, 5.0
 FRESH_CANDLES = 2  # how old a decision may be that the venue has not heard of
-STEADY_EVENT_S = 900.0
-UNDECIDED_CANDLES = 1_000
 
 log = logging.getLogger(__name__)
 
@@ -78,10 +74,7 @@ class Bot:
         local_file: URL | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._settings = settings
         self._manager = manager
-        self._strategy = strategy
-        self._limits = RiskLimits.from_settings(settings)
         self._spool = spool
         self._status = status
         self._local_file = local_file
@@ -114,16 +107,16 @@ class Bot:
             ),
             fresh_s=FRESH_CANDLES * feed.interval_s,
         )
+        limits = RiskLimits.from_settings(settings)
+        self._trader = Trader(self._kit, strategy, limits, self._market, now)
+        self._upkeep = Upkeep(self._kit, limits, self._market, status, interval_s=settings.bot_snapshot_interval_s)
         self._stop = threading.Event()
         self._schema_seen = False
         self._opened: Opened | None = None  # what opening the spool found, until it has been said
         self._desk: Desk | None = None
         self._doubtful = True  # the desk may differ from the database: ask before trusting it
-        self._undecided: deque[Candle] = deque(maxlen=UNDECIDED_CANDLES)
         self._trouble_since: float | None = None
         self._failures = 0
-        self._snapshot_at = 0.0
-        self._steady_event_at = time.monotonic() + STEADY_EVENT_S
 
     def stop(self) -> None:
         """Let ``run`` finish the transaction it is in, release the lease and return."""
@@ -172,11 +165,11 @@ class Bot:
         Raises: LeadershipLost, StateMoved, SwitchyardError (the database is away, or the books do not add up).
         """
         candles = self._market.poll(self._now())
-        self._undecided.extend(candles)
+        self._trader.notice(candles)
         if candles:
             self._status.set(last_candle=candles[-1].close_time)
         if self._desk is not None:
-            self._desk.see(candles)
+            self._desk.intake.see(candles)
         self._prepare()
         if self._lease.epoch is None and not self._lead():
             return STANDBY_POLL_S
@@ -184,9 +177,10 @@ class Bot:
             self._lease.renew()
         desk = self._trusted_desk()
         self._say_trouble_is_over()
-        self._settle(desk)
-        self._trade(desk)
-        self._keep_accounts(desk)
+        self._trader.settle(desk)
+        self._trader.trade(desk)
+        self._upkeep.keep(desk)
+        self._write_events()
         return self._until_next()
 
     # --- leading ------------------------------------------------------------------------------------------------------
@@ -231,7 +225,7 @@ class Bot:
     def _trusted_desk(self) -> Desk:
         """Return the desk; a new one, from what database, spool and venue know, where the old one may be wrong."""
         if self._desk is None or self._doubtful:
-            self._desk = recover(self._kit, self._now(), self._opened, list(self._undecided))
+            self._desk = recover(self._kit, self._now(), self._opened, self._trader.undecided)
             self._doubtful = False
             self._opened = None
         self._status.set(
@@ -242,125 +236,6 @@ class Bot:
             session_id=self._desk.session.id,
         )
         return self._desk
-
-    # --- trading ------------------------------------------------------------------------------------------------------
-
-    def _settle(self, desk: Desk) -> None:
-        """Record what the venue did, and carry what was decided on."""
-        desk.collect()
-        desk.record()
-        desk.follow(self._now())
-
-    def _trade(self, desk: Desk) -> None:
-        """Decide on the candles that nobody decided on yet, and act."""
-        if not self._undecided or not self._lease.may_decide():
-            return  # the next pass renews first, and a newer candle may be there by then
-        verdict = self._verdict(desk)
-        if verdict.cancel:
-            desk.cancel_entries()
-            self._settle(desk)
-        if verdict.order is not None and (intent := self._intent(desk, verdict.order)) is not None:
-            desk.place(intent)
-        self._undecided.clear()
-
-    def _trade_without_database(self, desk: Desk) -> None:
-        """Take the venue's facts into the spool, and close the position where that is due; open nothing.
-
-        An entry needs its decision committed. An exit needs its decision durable in the spool, and a lease that is
-        provably still ours: by this process's own clock, without asking anybody.
-        """
-        try:
-            desk.collect(database=False)
-            if not self._undecided or not self._lease.may_decide():
-                return
-            verdict = self._verdict(desk)
-            if verdict.order is None or verdict.order.leg != "EXIT":
-                return
-            if verdict.cancel:
-                desk.cancel_entries()
-                desk.collect(database=False)
-            intent = self._intent(desk, verdict.order)
-            if intent is not None and desk.exit_without_database(intent):
-                self._undecided.clear()
-                log.warning("exit_without_database", extra={"intent_id": intent.intent_id, "reason": intent.reason})
-        except SwitchyardError as error:  # the account was not at hand: it has to wait for the database
-            log.warning("outage_pass", extra={"code": error.code, "what": error.what})
-
-    def _verdict(self, desk: Desk) -> decisions.Verdict:
-        """Judge the newest candle; of those before it that nobody judged, only a stop or a goal they touched counts."""
-        standing = desk.standing(self._halts.why())
-        held = standing.account.position
-        if held is not None and standing.resting != "EXIT":
-            for candle in list(self._undecided)[:-1]:
-                reason = check_position(self._limits, candle, entry_price=held.entry_price)
-                if reason is not None and candle.open_time >= held.opened_at:
-                    order = decisions.Order("EXIT", held.quantity, reason)
-                    return decisions.Verdict(order, cancel=standing.resting == "ENTRY")
-        return decisions.judge(self._strategy, self._limits, self._market.window, standing)
-
-    def _intent(self, desk: Desk, order: decisions.Order) -> Intent | None:
-        """Return the order as a decision on the last candle; None for an exit of what is not held."""
-        account = desk.account()
-        if order.leg == "EXIT":  # an entry that was just cancelled may have been filled a little more
-            if account.position is None:
-                return None
-            order = replace(order, quantity=account.position.quantity)
-        return decisions.as_intent(
-            order,
-            strategy=self._strategy,
-            account=account,
-            candle=self._undecided[-1],
-            venue=self._kit.venue.name,
-        )
-
-    # --- keeping accounts ---------------------------------------------------------------------------------------------
-
-    def _keep_accounts(self, desk: Desk) -> None:
-        """Write what is due: a point of the equity curve, the state of things, the events."""
-        self._watch_limits(desk)
-        newest = self._market.newest
-        if newest is not None and time.monotonic() >= self._snapshot_at:
-            desk.snapshot(newest.close)
-            desk.look_for_quarantine()
-            self._spool.prune()
-            self._snapshot_at = time.monotonic() + self._settings.bot_snapshot_interval_s
-        if time.monotonic() >= self._steady_event_at:
-            self._say_all_is_well(desk)
-        self._write_events()
-
-    def _watch_limits(self, desk: Desk) -> None:
-        """Halt entries where the day's losses or the spool's state ask for it."""
-        account = desk.books().account
-        day_start = desk.books().curve.first_balance_of_day(account.balance)
-        loss = halted(self._limits, day_pnl=account.balance - day_start, day_start_balance=day_start)
-        self._halts.set("daily loss", loss)
-        self._watch_spool()
-
-    def _watch_spool(self) -> None:
-        state = self._spool.state()
-        self._status.set(spool=state)
-        reason = f"the spool takes no entries: {state.reason}" if state.close_only or state.full else None
-        self._halts.set("spool", reason, severity="error")
-
-    def _say_all_is_well(self, desk: Desk) -> None:
-        account, state = desk.books().account, self._spool.state()
-        self._diary.tell(
-            "HEARTBEAT",
-            "info",
-            f"leading with epoch {self._lease.epoch}: {account.trades} trades, balance {account.balance:f}",
-            session_id=desk.session.id,
-            details={
-                "balance": str(account.balance),
-                "trades": account.trades,
-                "holding": str(account.position.quantity if account.position else 0),
-                "fills_recorded": desk.fills,
-                "candles_refused": self._market.refused,
-                "spool_entries": state.entries,
-                "spool_unacknowledged": state.unacknowledged,
-                "halted": list(self._halts.reasons),
-            },
-        )
-        self._steady_event_at = time.monotonic() + STEADY_EVENT_S
 
     def _write_events(self, *, release: bool = False) -> None:
         """Write the events that wait; with ``release``, let the next bot lead in the same transaction.
@@ -381,16 +256,14 @@ class Bot:
         self._diary.written(self._kit.transaction(work, "events-write", deadline_s=deadline_s))
 
     def _until_next(self) -> float:
-        now = self._now().timestamp()
-        next_candle = (now // self._interval_s + 1) * self._interval_s - now
-        return max(0.01, min(next_candle, self._lease.renewal_due_in(), self._snapshot_at - time.monotonic()))
+        return max(0.01, min(self._until_next_candle(), self._lease.renewal_due_in(), self._upkeep.due_in()))
 
     # --- trouble ------------------------------------------------------------------------------------------------------
 
     def _wait_out(self, error: SwitchyardError) -> float:
         """Say what is in the way, and come back soon: at the next candle, when a position may be held."""
         if self._trouble_since is not None and self._desk is not None:
-            self._trade_without_database(self._desk)
+            self._trader.trade_without_database(self._desk)
         elif self._trouble_since is None:
             self._trouble_since = time.monotonic()
             self._diary.tell("ERROR", "error", error.what, error_code=error.code)
@@ -399,7 +272,7 @@ class Bot:
         self._doubtful = True
         self._status.set(role="waiting", reason=f"{error.code}: {error.what}")
         if self._spool.is_open:
-            self._watch_spool()
+            self._upkeep.watch_spool()
         wait_s = self._backoff()
         return min(wait_s, max(0.1, self._until_next_candle())) if self._desk is not None else wait_s
 
@@ -426,8 +299,8 @@ class Bot:
             self._diary.tell("ENGINE_STOP", "info", f"trading-bot stopped: {self._lease.holder} gives up the lease")
             try:
                 if self._desk is not None and not self._doubtful:
-                    self._desk.collect()
-                    self._desk.record()
+                    self._desk.intake.collect()
+                    self._desk.intake.record()
                 self._write_events(release=True)
             except (SwitchyardError, LeadershipLost, ledger.StateMoved) as error:
                 log.warning("lease_not_released", extra={"why": str(error)})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -14,12 +16,14 @@ from trading_bot.halts import Halts
 from trading_bot.lease import Lease
 from trading_bot.ledger import SessionTerms
 from trading_bot.spooled import FactSpool
-from trading_bot.venue import Venue
+from trading_bot.venue import Venue, VenueUnreachable
 
 T = TypeVar("T")
 
 CALL_DEADLINE_S = 5.0  # of one transaction with its retries: short, so that SIGTERM is never kept waiting
 RECOVERY_DEADLINE_S = 12.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,17 @@ class Kit:
     halts: Halts
     terms: SessionTerms
     fresh_s: float
+
+    @contextlib.contextmanager
+    def asking_venue(self) -> Iterator[None]:
+        """Go on without the venue's answer where it gives none; nothing is opened meanwhile."""
+        try:
+            yield
+        except VenueUnreachable as error:
+            log.warning("venue_unreachable", extra={"code": error.code, "what": error.what})
+            self.halts.set("venue", f"{error.code}: {error.what}", severity="error", error_code=error.code)
+        else:
+            self.halts.set("venue", None)
 
     def transaction(
         self,

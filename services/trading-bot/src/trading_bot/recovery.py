@@ -81,13 +81,17 @@ def recover(kit: Kit, now: datetime, opened: Opened | None, candles: Sequence[Ca
         cursor=_trusted(kit, newest),
         exit_reason=kit.read(lambda conn: ledger.last_exit_reason(conn, session.id), "exit-reason"),
     )
+    replayed: list[int] = []
     for entries in _entries(kit, found):
         _replay_fills(desk, entries, found)
-    desk.see(candles)
+        replayed += [entry.number for entry in entries]
+    # not before all is done: half a replay for another server must be begun again
+    kit.spool.acknowledge(replayed, identity)
+    desk.intake.see(candles)
     _ask_venue(desk, now, restored, found)
     account = desk.books().account
     kit.read(lambda conn: ledger.require_balance(conn, account), "books-check")
-    found.quarantined = desk.look_for_quarantine()
+    found.quarantined = desk.intake.look_for_quarantine()
     _end_others(desk)
     log.info(
         "recovered",
@@ -109,6 +113,7 @@ def _open_old_books(kit: Kit) -> int:
     for session_id in sessions:
         done: int | None = 0
         while done is not None:
+            _keep_lead(kit)
             done = kit.transaction(
                 lambda conn, session_id=session_id, done=done: ledger.catch_up(
                     conn, kit.lease, session_id, after=done or 0
@@ -118,6 +123,12 @@ def _open_old_books(kit: Kit) -> int:
                 deadline_s=RECOVERY_DEADLINE_S,
             )
     return len(sessions)
+
+
+def _keep_lead(kit: Kit) -> None:
+    """A long recovery must not outlast the lease."""
+    if kit.lease.renewal_due_in() <= 0:
+        kit.lease.renew()
 
 
 def _open_session(kit: Kit) -> ledger.Session:
@@ -158,6 +169,7 @@ def _entries(kit: Kit, found: Found) -> Iterator[list[Noted]]:
     """Give what is to be replayed, some at a time: everything for another server, else what nobody acknowledged."""
     entries = iter(kit.spool.retained() if found.other_server else kit.spool.unacknowledged())
     while some := list(islice(entries, _AT_ONCE)):
+        _keep_lead(kit)
         yield some
 
 
@@ -184,16 +196,15 @@ def _restore(conn: Connection, kit: Kit, decided: Decided) -> Intent:
 
 
 def _replay_fills(desk: Desk, entries: list[Noted], found: Found) -> None:
-    """Give the database the fills that it has not got, in their order, and acknowledge all the entries."""
+    """Give the database the fills that it has not got, in their order."""
     fills = [entry.fact for entry in entries if isinstance(entry.fact, VenueFill)]
     stored = _recorded(desk.kit, fills)
     for fill in fills:
         there = stored.get((fill.venue, fill.venue_trade_id))
         known = there is not None and not ledger.contradictions(there, fill)
-        known = known or desk.absorb(fill, replayed=True) == "known"
+        known = known or desk.intake.absorb(fill, replayed=True) == "known"
         found.spool_known += known
         found.spool_replayed += not known
-    desk.kit.spool.acknowledge([entry.number for entry in entries], desk.identity)
 
 
 def _recorded(kit: Kit, fills: Iterable[VenueFill]) -> dict[tuple[str, str], VenueFill]:
@@ -213,15 +224,17 @@ def _recorded(kit: Kit, fills: Iterable[VenueFill]) -> dict[tuple[str, str], Ven
 
 def _ask_venue(desk: Desk, now: datetime, restored: list[Intent], found: Found) -> None:
     """Record what the venue did, and carry what was decided to its end."""
-    before = desk.fills
-    desk.collect()
-    desk.record()
-    found.venue_fills_added = desk.fills - before
+    before = desk.intake.fills
+    desk.intake.collect()
+    desk.intake.record()
+    found.venue_fills_added = desk.intake.fills - before
     pending = desk.kit.read(lambda conn: ledger.pending_intents(conn, desk.kit.venue.name), "intents-pending")
-    desk.working = {intent.intent_id: intent for intent in [*restored, *pending]}  # restored: their orders lack a row
+    desk.intake.working = {
+        intent.intent_id: intent for intent in [*restored, *pending]
+    }  # restored: their orders lack a row
     found.intents_resubmitted, found.intents_cancelled = desk.follow(now)
-    desk.collect()
-    desk.record()
+    desk.intake.collect()
+    desk.intake.record()
 
 
 def _end_others(desk: Desk) -> None:

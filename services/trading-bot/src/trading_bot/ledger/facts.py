@@ -29,6 +29,10 @@ _NOT_CONTENT = ("sequence",)  # a venue that lost its state numbers anew; the fa
 class UnknownIntent(Exception):
     """A fill of an order that this database has no decision of."""
 
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
@@ -68,7 +72,7 @@ def record_fill(
         replayed: it comes from the spool, after an outage.
 
     Raises:
-        LeadershipLost, StateMoved, UnknownIntent, SwitchyardError BOT-003 (it does not fit what is held): nothing is
+        LeadershipLost, StateMoved, UnknownIntent, DoesNotFit (BOT-003, what is held is something else): nothing is
             written.
     """
     epoch = lease.require(conn)
