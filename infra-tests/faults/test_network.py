@@ -26,7 +26,7 @@ def _writer(bench: Bench, place: NetworkPlace, kind: str, where: str, **more: An
 
 @pytest.mark.fault("F5", "no-tcp-user-timeout")
 def test_a_commit_into_a_partition_ends_with_its_segment(new_bench: NewBench, network: NetworkPlace) -> None:
-    """Data in flight is not acknowledged any more: tcp_user_timeout (6 s) ends it, long before the deadline (12 s)."""
+    """Data in flight is not acknowledged any more: tcp_user_timeout (6 s) ends it, long before the deadline (10 s)."""
     bench = new_bench(network)
     writers = [_writer(bench, network, kind, "a", retry=False) for kind in ("rows", "trades")]
     for name in writers:

@@ -52,7 +52,7 @@ class Config:
         account: the strategy whose account it trades; the writer's own name without it. Two bots share one.
         lease: the name of its lease row: writers that share it take turns.
         ttl_s, renew_s, margin_s: of the lease.
-        deadline_s: of each call.
+        deadline_s: of each call; what ends it takes a moment too, and 12 s is the promise.
         retry: False tries a write once, so that its duration is that of one attempt.
         pause_s: between two operations.
         batch: rows in one transaction, each under a key of its own.
@@ -75,7 +75,7 @@ class Config:
     ttl_s: float = 15.0
     renew_s: float = 5.0
     margin_s: float = 3.0
-    deadline_s: float = 12.0
+    deadline_s: float = 10.0
     retry: bool = True
     pause_s: float = 0.0
     batch: int = 1
