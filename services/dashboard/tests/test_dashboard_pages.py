@@ -70,7 +70,7 @@ def test_whatever_the_simulated_market_made_says_so(visitor: Any, rows: Any) -> 
 def test_the_chart_has_a_title_a_description_and_its_numbers_as_a_table(visitor: Any, rows: Any) -> None:
     rows.bot()
     text = visitor.get("/").text
-    assert '<title id="equity-svg-title">Equity and drawdown</title>' in text
+    assert '<title id="equity-svg-title">Equity</title>' in text
     assert re.search(r'<desc id="equity-svg-desc">From .* UTC: equity went from 10,000.00 to 10,020.25 ', text)
     table = re.search(r"<details id=\"equity-data\">.*?</details>", text, re.S)
     assert table

@@ -30,9 +30,10 @@ from dashboard.thresholds import Thresholds
 from dashboard.web.api.service import Api
 from dashboard.web.events import Events
 from dashboard.web.export import Export
-from dashboard.web.gate import API, Gate
+from dashboard.web.gate import API, LIVE, Gate
 from dashboard.web.hosts import Hosts
 from dashboard.web.limits import LoginLimit
+from dashboard.web.live import Live
 from dashboard.web.login import Login
 from dashboard.web.pages import Pages
 from dashboard.web.passwords import Account
@@ -103,6 +104,7 @@ def create_app(
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         warming = asyncio.create_task(_keep_warm(pages)) if warm else None
         yield
+        live.close()
         if warming is not None:
             warming.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -124,18 +126,24 @@ def create_app(
             answer.headers.update(error.headers)
         return answer
 
-    return Starlette(
+    shown = [
+        Route("/", pages.overview),
+        Route("/trades", pages.trades),
+        Route("/events", events.show),
+        Route("/database", pages.database),
+    ]
+    live = Live(sessions, shown, every_s=settings.dashboard_refresh_s)
+    app = Starlette(
         routes=[
+            *shown,
             Route("/healthz", probes.alive),
             Route("/readyz", probes.ready),
             Route("/login", login.show, methods=["GET"]),
             Route("/login", login.sign_in, methods=["POST"]),
             Route("/logout", login.sign_out, methods=["POST"]),
-            Route("/", pages.overview),
-            Route("/trades", pages.trades),
             Route("/trades.csv", export.trades),
-            Route("/events", events.show),
-            Route("/database", pages.database),
+            Route(LIVE, live.stream),
+            Route("/present", live.present),
             *Api(pages, export).routes(),
             Mount("/static", _Assets(directory=STATIC)),
         ],
@@ -152,6 +160,8 @@ def create_app(
         exception_handlers={HTTPException: on_http_error},
         lifespan=lifespan,
     )
+    app.state.live = live
+    return app
 
 
 async def _keep_warm(pages: Pages) -> None:

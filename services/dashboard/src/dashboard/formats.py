@@ -82,6 +82,14 @@ def tone(value: Decimal | float | None) -> str:
     return "gain" if value > 0 else "loss"
 
 
+def short(value: Decimal) -> str:
+    """Return a number for an axis: thousands as ``2.5k``, millions as ``1M``, no zeros after the point."""
+    for unit, exponent in (("M", 6), ("k", 3)):
+        if abs(value) >= Decimal(1).scaleb(exponent):
+            return f"{quantity(value.scaleb(-exponent), 2)}{unit}"
+    return quantity(value, 4)
+
+
 def count(value: int | None) -> str:
     """Return a whole number with thousands separators."""
     return MISSING if value is None else f"{value:,}"

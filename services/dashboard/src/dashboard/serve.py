@@ -7,6 +7,8 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
 from tradedb import DatabaseManager
@@ -18,8 +20,22 @@ from dashboard.settings import DashboardSettings
 from dashboard.web.protocol import PunctualProtocol
 
 STOP_TIMEOUT_S = 5
+STARTUP_FAILURE = 3  # as uvicorn's own command
 _M_MMAP_THRESHOLD = -3  # mallopt(3)
 logger = logging.getLogger(__name__)
+
+
+class _Server(uvicorn.Server):
+    """Ends the streams as soon as it is told to end: it would wait for them, and they do not end by themselves."""
+
+    def __init__(self, config: uvicorn.Config, close_streams: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._close_streams = close_streams
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end."""
+        self._close_streams()
+        super().handle_exit(sig, frame)
 
 
 def serve() -> None:
@@ -41,7 +57,7 @@ def serve() -> None:
     # uvicorn raises the signal that ended it once more when it is done: an ordered end is exit code 0
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
@@ -57,6 +73,10 @@ def serve() -> None:
         limit_concurrency=200,
         h11_max_incomplete_event_size=32 * 1024,
     )
+    server = _Server(config, app.state.live.close)
+    server.run()
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)
 
 
 def _give_memory_back() -> None:

@@ -35,6 +35,7 @@ API = "/api/"
 PROBES = frozenset({"/healthz", "/readyz"})
 API_PER_MINUTE = 600
 BAD_TOKENS_PER_MINUTE = 10
+LIVE = "/live"
 FRAGMENT_HEADER = "x-dashboard-refresh"
 POLICY = (
     "default-src 'none'; object-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -259,7 +260,7 @@ class Gate:
 
     def _unknown(self, request: Request) -> Response:
         """Send a person to the login, and tell a script 401."""
-        if FRAGMENT_HEADER in request.headers or request.method == "POST":
+        if FRAGMENT_HEADER in request.headers or request.method == "POST" or request.url.path == LIVE:
             return PlainTextResponse("sign in first\n", 401)
         target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         target = safe_target(target)

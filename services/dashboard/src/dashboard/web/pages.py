@@ -12,7 +12,8 @@ from starlette.responses import Response
 from tradedb import DatabaseManager
 from tradedb.errors import SwitchyardError
 
-from dashboard import charts, verdicts
+from dashboard import formats, verdicts
+from dashboard.charts import pictures
 from dashboard.reading.consistent import read_consistently
 from dashboard.reading.database import DatabaseFacts, read_database_facts
 from dashboard.reading.growth import SizeHistory
@@ -70,12 +71,14 @@ class Pages:
             return self._render.page(request, "welcome.html", page="overview", fresh=freshness(answer), seen=seen)
         zone = "UTC" if seen.session and seen.session.ours else "as recorded, no time zone"
         chart = (
-            charts.equity_chart(seen.equity.points, seen.session.initial_balance, zone=zone)
+            pictures.equity_chart(seen.equity.points, seen.session.initial_balance, zone=zone)
             if seen.session and seen.equity
             else None
         )
+        currency = formats.quote_currency(seen.session.symbol) if seen.session else None
         return self._render.page(
-            request, "overview.html", page="overview", fresh=freshness(answer), seen=seen, chart=chart, zone=zone,
+            request, "overview.html", page="overview", fresh=freshness(answer), seen=seen, chart=chart,
+            daily=pictures.daily_chart(seen.daily, currency=currency, zone=zone),
             verdicts=self.said(answer),
             chart_range=wanted if wanted in RANGES else DEFAULT_RANGE, ranges=list(RANGES),
         )  # fmt: skip

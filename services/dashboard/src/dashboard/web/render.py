@@ -11,7 +11,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from dashboard import charts, formats
+from dashboard import formats
+from dashboard.charts import scales
 from dashboard.web.sessions import Sessions
 
 HERE = Path(__file__).resolve().parent.parent
@@ -25,7 +26,7 @@ def asset(name: str) -> str:
 
 
 class Renderer:
-    """Fills templates. Everything that goes into a page is escaped; nothing here is marked safe.
+    """Fills templates. Everything is escaped; only the charts, which a serialiser wrote, are not once more.
 
     Args:
         sessions: makes the CSRF tokens of forms.
@@ -42,7 +43,7 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.globals.update(f=formats, charts=charts, asset=asset)
+        self._templates.globals.update(f=formats, charts=scales, asset=asset)
 
     def page(self, request: Request, template: str, status: int = 200, **context: Any) -> Response:
         """Return a page.

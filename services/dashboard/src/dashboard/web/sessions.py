@@ -72,11 +72,17 @@ class Sessions:
             session = Session(*self._signer.loads(cookie))
         except (BadSignature, TypeError):
             return None
+        return None if self.expired(session) or self.revoked(session) else session
+
+    def expired(self, session: Session) -> bool:
+        """Return whether a session is too old, or was idle too long, since it was last seen."""
         now = self._clock()
-        if now - session.seen_at > IDLE_S or now - session.started_at > ABSOLUTE_S:
-            return None
+        return now - session.seen_at > IDLE_S or now - session.started_at > ABSOLUTE_S
+
+    def revoked(self, session: Session) -> bool:
+        """Return whether somebody has signed out of it."""
         with self._lock:
-            return None if session.id in self._revoked else session
+            return session.id in self._revoked
 
     def renewed(self, session: Session) -> Session | None:
         """Return the session seen now, if its cookie is due to be written again."""
