@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import secrets
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -97,7 +98,7 @@ class Recorder:
         self.writer = writer
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         self._numbers = itertools.count()
-        self._run = os.getpid()
+        self._run = secrets.token_hex(4)  # a process of the same name may have the same number, in a container
 
     def mark(self, name: str, **body: Any) -> None:
         """Note that something happened."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import sys
 import threading
@@ -110,7 +111,7 @@ class Writer:
         lease_module.LEASE_NAME = config.lease or config.name  # pyright: ignore[reportAttributeAccessIssue]
         self.lease = Lease(
             self.manager,
-            holder=config.same_holder or f"{config.name}/{os.getpid()}",
+            holder=config.same_holder or f"{config.name}/{secrets.token_hex(4)}",
             ttl_s=config.ttl_s,
             renew_s=config.renew_s,
             margin_s=config.margin_s,

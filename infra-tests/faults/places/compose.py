@@ -133,6 +133,8 @@ class ComposePlace(Place):
         docker(
             "run", "--detach", "--name", container, "--network", self.network, "--init",
             "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges:true", "--user=10001:10001",
+            # the image has the labels of the stack's own bot, for which nobody must take this one
+            "--label", "com.docker.compose.project=", "--label", "com.docker.compose.service=",
             *(["--memory", where, "--memory-swap", where] if where else []),
             *(word for key, value in given.items() for word in ("-e", f"{key}={value}")),
             "-v", f"{SUITE}:/suite/faults:ro", "-v", f"{config.parent}:/history",
