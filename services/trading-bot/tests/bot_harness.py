@@ -199,9 +199,7 @@ def facts(manager: DatabaseManager) -> dict[str, list[tuple[Any, ...]]]:
             "intents": select(OrderIntent.intent_id, OrderIntent.leg, OrderIntent.quantity, OrderIntent.status),
             "fills": select(Fill.venue_trade_id, Fill.side, Fill.price, Fill.quantity, Fill.fee, Fill.filled_at),
             "orders": select(VenueOrder.client_order_id, VenueOrder.filled_quantity, VenueOrder.status),
-            "ledger": select(
-                LedgerEntry.session_id, LedgerEntry.venue_trade_id, LedgerEntry.account, LedgerEntry.amount
-            ),
+            "ledger": select(LedgerEntry.venue_trade_id, LedgerEntry.account, LedgerEntry.amount),
             "positions": select(Position.order_id, Position.status, Position.quantity, Position.entry_price),
             "trades": select(Trade.order_id, Trade.pnl, Trade.commission, Trade.entry_price, Trade.exit_price),
             "sessions": select(
