@@ -125,6 +125,13 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
+def milliseconds(value_ms: float) -> str:
+    """Return how long a statement took: ``0.04 ms``, ``12 ms``, ``3.2 s``."""
+    if value_ms >= 1000:
+        return f"{value_ms / 1000:,.1f} s"
+    return f"{value_ms:.0f} ms" if value_ms >= 10 else f"{value_ms:.2f} ms"
+
+
 def ago(seconds: float) -> str:
     """Return an age: ``just now``, ``12 s ago``."""
     return "just now" if seconds < 1 else f"{duration(seconds)} ago"
