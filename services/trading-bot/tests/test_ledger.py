@@ -288,7 +288,7 @@ def test_an_order_in_parts_is_one_position_one_trade_and_lines_that_balance(mana
         assert position[2] == done.account.position.quantity
         assert load(manager, session_id) == done.account
     assert facts(manager)["orders"] == [(entry.intent_id, Decimal("0.1"), "FILLED")]
-    assert position[3] == Decimal("60000.7")  # (0.03 x 60000 + 0.07 x 60001) / 0.1
+    assert facts(manager)["positions"][0][3] == Decimal("60000.7")  # (0.03 x 60000 + 0.07 x 60001) / 0.1
 
     place(manager, lease, load(manager, session_id), exit_)
     order(exit_)
