@@ -40,7 +40,9 @@ test: setup-dev ## Run the tests: TARGET=embedded|compose T=path ARGS="-k word"
 faults: setup-dev ## Break things on purpose: TIER=quick|full|soak SEED=1 MINUTES=60 TARGET=embedded|compose ARGS=--mutants
 	$(BIN)/python -m pytest $(or $(T),infra-tests/faults) --tier=$(or $(TIER),full) --target=$(or $(TARGET),embedded) $(if $(SEED),--faults-seed=$(SEED)) $(if $(MINUTES),--minutes=$(MINUTES)) $(ARGS)
 look: setup-dev ## Log in and look at each page in a headless browser: TARGET=embedded|compose
-	$(BIN)/python -m pytest infra-tests/browser/look.py --target=$(or $(TARGET),embedded) $(ARGS)
+	$(BIN)/python -m pytest infra-tests/browser -o python_files="look_*.py" --target=$(or $(TARGET),embedded) $(ARGS)
+screenshots: setup-dev ## Write docs/pictures anew from a stack of their own, with the real history where there is one
+	$(BIN)/python infra-tests/browser/screenshots.py
 check: setup-dev ## Check style, types, import rules, containers, workflows and documents
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -64,4 +66,4 @@ lock: setup-dev ## Write the locked requirements anew from the pyproject files
 reset: setup ## Delete the database, after asking
 	@$(SWITCHYARD) reset $(ARGS)
 
-.PHONY: help setup env up down status logs restart psql copy setup-dev test faults look check bench docs lock reset
+.PHONY: help setup env up down status logs restart psql copy setup-dev test faults look screenshots check bench docs lock reset

@@ -316,7 +316,14 @@ def _day_labels(days: Sequence[date], places: Sequence[float], room: float) -> t
         before = middle
         anchor = "start" if middle < WIDTH * 0.05 else "end" if middle > WIDTH * 0.95 else "middle"
         at = 0.0 if anchor == "start" else WIDTH if anchor == "end" else middle
-        found.append(Label(f"{at / WIDTH * 100:.2f}%", days[index].strftime(form), anchor, rare=number % 2 == 1))
+        found.append(
+            Label(
+                f"{at / WIDTH * 100:.2f}%",
+                days[index].strftime(form),
+                anchor,
+                rare=number % 2 == 1 or ("%Y" in form and anchor == "middle"),
+            )
+        )
     return tuple(found)
 
 

@@ -103,7 +103,7 @@ def time_labels(first: datetime, last: datetime, count: int = 5) -> tuple[Label,
             f"{100 * i / (count - 1):g}%",
             (first + (last - first) * i / (count - 1)).strftime(form),
             "start" if i == 0 else "end" if i == count - 1 else "middle",
-            rare=i % 2 == 1,
+            rare=i % 2 == 1 or ("%Y" in form and 0 < i < count - 1),
         )
         for i in range(count)
     )
