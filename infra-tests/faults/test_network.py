@@ -14,7 +14,7 @@ from faults.checker import longest_call
 from faults.places.network import NetworkPlace
 from faults.plugin import NewBench, Tier
 
-TTL_S = 4.0
+TTL_S = 6.0
 pytestmark = [pytest.mark.targets("embedded"), pytest.mark.needs("network")]
 
 
@@ -73,7 +73,7 @@ def test_the_bot_on_the_wrong_side_of_a_partition_is_replaced(new_bench: NewBenc
         "account": "shared",
         "lease": "shared",
         "ttl_s": TTL_S,
-        "renew_s": 1.0,
+        "renew_s": 2.0,
         "margin_s": 1.0,
         "pause_s": 0.02,
     }
@@ -85,7 +85,7 @@ def test_the_bot_on_the_wrong_side_of_a_partition_is_replaced(new_bench: NewBenc
         began = time.monotonic()
         bench.wait_mark(second, "leading", timeout_s=30)
         took = time.monotonic() - began
-        bench.wait_written(20, second)
+        bench.wait_written(3, second)  # while the first may still repeat what was under way
     bench.note(taken_over_s=round(took, 1))
     bench.wait_written(20, second)
     history, _ = bench.finish()

@@ -153,14 +153,21 @@ class DatabaseManager:
         doubts: list[_AttemptError] = []  # tries that may have been carried out
 
         def may_retry(error: BaseException) -> bool:
-            if isinstance(error, _AttemptError) and isinstance(error.verdict, Unknown):
+            if isinstance(error, _AttemptError) and isinstance(error.verdict, Unknown) and not read_only:
                 doubts.append(error)
             if not retry or not isinstance(error, _AttemptError):
                 return False
             return isinstance(error.verdict, Retry) or (idempotent and isinstance(error.verdict, Unknown))
 
+        needed = LEAST_CONNECT_TIMEOUT_S if self.dialect == "postgresql" else 0
+        growing = tenacity.wait_random_exponential(multiplier=0.05, max=5)
+
+        def wait_s(state: tenacity.RetryCallState) -> float:
+            # never so long that the deadline alone would be the reason not to try again
+            left = last_start - needed - time.monotonic()
+            return min(growing(state), max(0.05, left / 2))
+
         def out_of_time(state: tenacity.RetryCallState) -> bool:
-            needed = LEAST_CONNECT_TIMEOUT_S if self.dialect == "postgresql" else 0
             return time.monotonic() + state.upcoming_sleep + needed >= last_start
 
         def report(state: tenacity.RetryCallState) -> None:
@@ -172,7 +179,7 @@ class DatabaseManager:
 
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(may_retry),
-            wait=tenacity.wait_random_exponential(multiplier=0.05, max=5),
+            wait=wait_s,
             stop=out_of_time,
             before_sleep=report,
             reraise=True,
