@@ -265,8 +265,10 @@ def test_strategies_stand_side_by_side(db: Database) -> None:
     first = seen.rows[0]
     assert (first.result, first.fees, first.won, first.lost, first.best, first.worst) == (-15, 3, 15, -30, 10, -30)
     assert (first.wins, first.losses, first.held_s, first.simulated) == (2, 1, 45, 3)
-    assert (first.profit_factor, first.mean_result, first.drawdown) == (Decimal("0.5"), -5, -30)
-    assert (first.first_day, first.last_day) == (date(2025, 3, 1), date(2025, 3, 3))
+    assert (first.profit_factor, first.mean_result, first.drawdown) == (Decimal("0.5"), -5, -20)
+    assert (first.first_day, first.last_day) == (date(2025, 2, 24), date(2025, 3, 3))  # weeks
+    of_symbol = db.strategies(symbol="BTCUSDT").rows[0]
+    assert (of_symbol.drawdown, of_symbol.first_day, of_symbol.last_day) == (-30, date(2025, 3, 1), date(2025, 3, 3))
     assert [(b.low, b.high, b.trades) for b in first.durations] == [(30, 60, 3)]
     assert [(b.low, b.high, b.trades) for b in first.returns if b.trades] == [
         (-5, -2, 1), (Decimal("0.5"), 1, 2),

@@ -100,6 +100,7 @@ def test_every_question_has_the_answer_of_plain_python(
 ) -> None:
     """Each way of finding rows is taken: by walking all of an index, its cells, and by reading and sorting a part."""
     monkeypatch.setattr(trade_keys, "READ_AND_SORT", read_and_sort)
+    monkeypatch.setattr(trade_keys, "READ_SESSION", read_and_sort)
     keep = rows_on(manager.writer)  # type: ignore[attr-defined]
     sessions = [keep.session(), keep.session(), None]
     rows = [{"id": i, **row} for i, row in enumerate(some_trades(400, sessions), start=1)]

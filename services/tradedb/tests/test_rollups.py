@@ -64,6 +64,8 @@ def expected(conn: Connection) -> dict[str, dict[Key, Any]]:
     groups: dict[Key, Any] = {}
     days: dict[Key, Any] = {}
     histogram: dict[Key, int] = {}
+    cells: dict[Key, Any] = {}
+    weeks: dict[Key, list[Any]] = {}
     for row in conn.execute(select(Trade.__table__)):
         key = (row.session_id, row.symbol, row.strategy_name, row.source, row.exchange)
         finite = row.pnl.is_finite()
@@ -71,6 +73,20 @@ def expected(conn: Connection) -> dict[str, dict[Key, Any]]:
         held_s = (row.exit_time - row.entry_time).total_seconds()
         found = groups.setdefault(key, [0, 0, 0, 0, 0, 0, [], 0, 0])
         day = days.setdefault((*key, row.exit_time.date()), [0, 0, 0, 0, [], [], []])
+        cell = cells.setdefault((*key[1:4], row.exit_time.date()), [0, 0, 0, 0, 0, 0, [], []])
+        monday = row.exit_time.date() - timedelta(days=row.exit_time.weekday())
+        week = weeks.setdefault((row.strategy_name, row.source, monday), [0, 0])
+        week[0] += 1
+        week[1] += result or 0
+        cell[0] += 1
+        cell[3] += row.exchange == "SIMULATED"
+        cell[6].append(row.pnl)
+        cell[7].append(row.pnl_percent)
+        if result is not None:
+            cell[1] += 1
+            cell[2] += result > 0
+            cell[4] += row.pnl
+            cell[5] += row.commission or 0
         found[0] += 1
         found[7] += 1
         found[8] += held_s
@@ -103,12 +119,14 @@ def expected(conn: Connection) -> dict[str, dict[Key, Any]]:
             for key, v in days.items()
         },
         "histogram": histogram,
+        "weeks": {key: tuple(v) for key, v in weeks.items()},
+        "cells": {key: (*v[:6], min(v[6]), max(v[6]), min(v[7]), max(v[7])) for key, v in cells.items()},
     }  # fmt: skip
 
 
 def kept(conn: Connection) -> dict[str, dict[Key, Any]]:
     """The sums, as the triggers left them."""
-    from tradedb.rollups import TradeDay, TradeGroup, TradeHistogram
+    from tradedb.rollups import StrategyWeek, TradeCellDay, TradeDay, TradeGroup, TradeHistogram
 
     g = TradeGroup
     labels = (g.session_id, g.symbol, g.strategy_name, g.source, g.exchange)
@@ -121,11 +139,20 @@ def kept(conn: Connection) -> dict[str, dict[Key, Any]]:
         *labels, d.day, d.trades, d.summed, d.wins, d.pnl, d.best, d.worst, d.pnl_low, d.pnl_high, d.return_low,
         d.return_high,
     ).join(d, d.group_id == g.group_id)  # fmt: skip
+    w = StrategyWeek
+    weeks = select(w.strategy_name, w.source, w.week, w.trades, w.result)
+    c = TradeCellDay
+    cells = select(
+        c.symbol, c.strategy_name, c.source, c.day, c.trades, c.summed, c.wins, c.simulated, c.pnl, c.fees, c.pnl_low,
+        c.pnl_high, c.return_low, c.return_high,
+    )  # fmt: skip
     histogram = select(*labels, h.kind, h.bucket, h.trades).join(h, h.group_id == g.group_id)
     return {
         "groups": {tuple(row[:5]): tuple(row[5:]) for row in conn.execute(groups)},
         "days": {tuple(row[:6]): tuple(row[6:]) for row in conn.execute(days)},
         "histogram": {tuple(row[:7]): row[7] for row in conn.execute(histogram)},
+        "weeks": {tuple(row[:3]): tuple(row[3:]) for row in conn.execute(weeks)},
+        "cells": {tuple(row[:4]): tuple(row[4:]) for row in conn.execute(cells)},
     }
 
 

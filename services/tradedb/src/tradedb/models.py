@@ -35,7 +35,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from tradedb.declarative import Base, LegacyKey
-from tradedb.rollups import EquityHour, TradeDay, TradeGroup, TradeHistogram
+from tradedb.rollups import EquityHour, StrategyWeek, TradeCellDay, TradeDay, TradeGroup, TradeHistogram
 from tradedb.types import ExactNumeric, LegacyNumeric, Ratio, UtcDateTime
 
 
@@ -201,7 +201,11 @@ class Trade(Base):
         # the dashboard's pages: each order that a list may have, alone, in a session, and in a group of labels
         Index("ix_trades_exit", "exit_time", "id"),
         Index("ix_trades_session_exit", "session_id", "exit_time", "id"),
-        Index("ix_trades_group_exit", "symbol", "strategy_name", "source", "exit_time", "id"),
+        Index(
+            "ix_trades_group_exit",
+            "symbol", "strategy_name", "source", "exit_time", "id",
+            postgresql_include=["session_id", "pnl", "pnl_percent"],
+        ),
         Index(
             "ix_trades_group_pnl",
             "symbol", "strategy_name", "source", "pnl", "id",
@@ -467,8 +471,10 @@ __all__ = [
     "Position",
     "QuarantinedFact",
     "StrategyExecution",
+    "StrategyWeek",
     "SystemEvent",
     "Trade",
+    "TradeCellDay",
     "TradeDay",
     "TradeGroup",
     "TradeHistogram",

@@ -97,6 +97,42 @@ class TradeDay(Base):
     return_high: Mapped[float] = mapped_column(Ratio())
 
 
+class TradeCellDay(Base):
+    """The trades of one symbol, strategy and source that were closed on one day, of all sessions and exchanges.
+
+    Far fewer rows than `TradeDay` where many sessions (backtests) cover the same days.
+    """
+
+    __tablename__ = "trade_cell_days"
+
+    day: Mapped[date] = mapped_column(Date(), primary_key=True)
+    symbol: Mapped[str] = mapped_column(String(20), primary_key=True)
+    strategy_name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    source: Mapped[str] = mapped_column(String(8), primary_key=True)
+    trades: Mapped[int] = mapped_column(BigInteger())
+    summed: Mapped[int] = mapped_column(BigInteger())
+    wins: Mapped[int] = mapped_column(BigInteger())
+    simulated: Mapped[int] = mapped_column(BigInteger())
+    pnl: Mapped[Decimal] = mapped_column(LegacyNumeric())
+    fees: Mapped[Decimal] = mapped_column(LegacyNumeric())
+    pnl_low: Mapped[Decimal] = mapped_column(LegacyNumeric())
+    pnl_high: Mapped[Decimal] = mapped_column(LegacyNumeric())
+    return_low: Mapped[float] = mapped_column(Ratio())
+    return_high: Mapped[float] = mapped_column(Ratio())
+
+
+class StrategyWeek(Base):
+    """What one strategy's trades of one source brought after fees in one week; ``week`` is its Monday."""
+
+    __tablename__ = "strategy_weeks"
+
+    strategy_name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    source: Mapped[str] = mapped_column(String(8), primary_key=True)
+    week: Mapped[date] = mapped_column(Date(), primary_key=True)
+    trades: Mapped[int] = mapped_column(BigInteger())
+    result: Mapped[Decimal] = mapped_column(LegacyNumeric())
+
+
 class TradeHistogram(Base):
     """How many trades of one group fell into one range of `EDGES`."""
 
@@ -130,5 +166,7 @@ class EquityHour(Base):
     deepest: Mapped[float | None] = mapped_column(Ratio())
 
 
-TABLES = frozenset(table.__tablename__ for table in (TradeGroup, TradeDay, TradeHistogram, EquityHour))
+TABLES = frozenset(
+    table.__tablename__ for table in (TradeGroup, TradeDay, TradeCellDay, StrategyWeek, TradeHistogram, EquityHour)
+)
 """The tables that triggers write: never copied, backed up or written by hand."""

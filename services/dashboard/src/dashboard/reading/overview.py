@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, case, exists, func, or_, select, text
+from sqlalchemy import ColumnElement, Connection, case, func, or_, select, text
 from sqlalchemy.sql.selectable import Select
 from tradedb.models import (
     AccountHistory,
@@ -310,10 +310,15 @@ def database_now(conn: Connection) -> datetime:
 
 def _written_by_our_bot() -> ColumnElement[bool]:
     """Copied history has neither a simulated venue nor intents."""
-    return or_(
-        TradingSession.exchange == SIMULATED,
-        exists().where(OrderIntent.session_id == TradingSession.id).correlate(TradingSession),
+    # the first one at or after its number: an index answers that, however the intents are spread over the sessions
+    nearest = (
+        select(OrderIntent.session_id)
+        .where(OrderIntent.session_id >= TradingSession.id)
+        .order_by(OrderIntent.session_id)
+        .limit(1)
+        .correlate(TradingSession)
     )
+    return or_(TradingSession.exchange == SIMULATED, nearest.scalar_subquery() == TradingSession.id)
 
 
 def _session_query() -> Select[*tuple[Any, ...]]:
@@ -398,7 +403,8 @@ def _position_statuses(conn: Connection) -> dict[str, int]:
     ).scalars()
     counted: dict[str, int] = {}
     for status in known.all():
-        some = select(Position.id).where(Position.status == status).limit(COUNTED_POSITIONS).subquery()
+        of_status = select(Position.entry_time).where(Position.status == status)
+        some = of_status.order_by(Position.entry_time).limit(COUNTED_POSITIONS).subquery()  # in the index's order
         counted[status] = conn.scalar(select(func.count()).select_from(some)) or 0
     return counted
 

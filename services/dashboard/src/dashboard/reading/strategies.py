@@ -9,13 +9,14 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 
-from sqlalchemy import ColumnElement, Connection, case, func, select
-from tradedb.models import TradeDay, TradeGroup, TradeHistogram
+from sqlalchemy import ColumnElement, Connection, Select, case, func, select
+from sqlalchemy.orm import InstrumentedAttribute
+from tradedb.models import StrategyWeek, TradeCellDay, TradeDay, TradeGroup, TradeHistogram
 from tradedb.rollups import EDGES
 
 from dashboard.reading.events import clean
 from dashboard.reading.schema import SchemaState, schema_state
-from dashboard.reading.trades import FILTERS, MAX_ID, SIMULATED
+from dashboard.reading.trades import CELL_FILTERS, FILTERS, MAX_ID, SIMULATED
 
 MAX_STRATEGIES = 50
 RANKING: Mapping[str, str] = {"trades": "trades", "result": "result"}
@@ -74,8 +75,10 @@ class StrategyRow:
 
     ``result`` is after fees, ``fees``, ``won``, ``lost``, ``best`` and ``worst`` (all after fees) are in the quote
     currency. ``summed`` of the trades have numbers that can be summed. ``held_s`` is the mean time held, in seconds.
-    ``drawdown`` is the deepest fall of the summed results by day, in the quote currency (zero or negative).
-    ``first_day`` and ``last_day`` are by the clock of whoever recorded it. The distributions have no empty ends.
+    ``drawdown`` is the deepest fall of the results summed up by week (of one symbol or session: by day), in the quote
+    currency (zero or negative).
+    ``first_day`` and ``last_day`` are by the clock of whoever recorded it, of weeks their Mondays. The distributions
+    have no empty ends.
     """
 
     strategy: str
@@ -163,7 +166,7 @@ def read_strategies(conn: Connection, query: StrategyQuery) -> Strategies:
         .order_by(rank, TradeGroup.strategy_name, TradeGroup.source)
         .limit(MAX_STRATEGIES + 1)
     ).all()
-    spans = _spans(conn, where)
+    spans = _spans(conn, query)
     buckets = _buckets(conn, where)
     rows: list[StrategyRow] = []
     for row in sums[:MAX_STRATEGIES]:
@@ -205,24 +208,26 @@ def _where(query: StrategyQuery) -> list[ColumnElement[bool]]:
 
 
 def _spans(
-    conn: Connection, where: list[ColumnElement[bool]]
+    conn: Connection, query: StrategyQuery
 ) -> dict[tuple[str, str], tuple[date | None, date | None, Decimal | None]]:
     """Return by strategy and source the first day, the last day and the deepest fall of the summed results."""
-    by_day = (
-        select(
-            TradeGroup.strategy_name.label("strategy"),
-            TradeGroup.source.label("source"),
-            TradeDay.day.label("day"),
-            func.sum(TradeDay.pnl - TradeDay.fees).label("result"),
+    if query.session_id is not None:
+        steps = _by_day(TradeDay, FILTERS, _where(query)).join(TradeGroup, TradeGroup.group_id == TradeDay.group_id)
+    elif query.value("symbol"):
+        steps = _by_day(TradeCellDay, CELL_FILTERS, [CELL_FILTERS[name] == value for name, value in query.filters])
+    else:  # years of days of many symbols would take longer than the rest of the page
+        steps = select(
+            StrategyWeek.strategy_name.label("strategy"),
+            StrategyWeek.source.label("source"),
+            StrategyWeek.week.label("step"),
+            StrategyWeek.result.label("result"),
         )
-        .join(TradeDay, TradeDay.group_id == TradeGroup.group_id)
-        .where(*where)
-        .group_by(TradeGroup.strategy_name, TradeGroup.source, TradeDay.day)
-        .subquery()
-    )
-    each = {"partition_by": (by_day.c.strategy, by_day.c.source), "order_by": by_day.c.day}
-    running = select(by_day, func.sum(by_day.c.result).over(**each).label("total")).subquery()
-    each = {"partition_by": (running.c.strategy, running.c.source), "order_by": running.c.day}
+        if query.value("source"):
+            steps = steps.where(StrategyWeek.source == query.value("source"))
+    steps = steps.subquery()
+    each = {"partition_by": (steps.c.strategy, steps.c.source), "order_by": steps.c.step}
+    running = select(steps, func.sum(steps.c.result).over(**each).label("total")).subquery()
+    each = {"partition_by": (running.c.strategy, running.c.source), "order_by": running.c.step}
     # before the first trade the sum is zero: a strategy that only lost has fallen from there
     peak = func.max(running.c.total).over(**each)
     fallen = select(running, (running.c.total - case((peak > 0, peak), else_=0)).label("fall")).subquery()
@@ -230,8 +235,8 @@ def _spans(
         select(
             fallen.c.strategy,
             fallen.c.source,
-            func.min(fallen.c.day).label("first"),
-            func.max(fallen.c.day).label("last"),
+            func.min(fallen.c.step).label("first"),
+            func.max(fallen.c.step).label("last"),
             func.min(fallen.c.fall).label("fall"),
         ).group_by(fallen.c.strategy, fallen.c.source)
     )
@@ -239,6 +244,23 @@ def _spans(
         (row.strategy, row.source): (row.first, row.last, None if row.fall is None else min(Decimal(0), row.fall))
         for row in rows
     }
+
+
+def _by_day(
+    days: Any, labels: Mapping[str, InstrumentedAttribute[Any]], where: list[ColumnElement[bool]]
+) -> Select[*tuple[Any, ...]]:
+    """Return the query of what each strategy brought on each day."""
+    strategy, source = labels["strategy"], labels["source"]
+    return (
+        select(
+            strategy.label("strategy"),
+            source.label("source"),
+            days.day.label("step"),
+            func.sum(days.pnl - days.fees).label("result"),
+        )
+        .where(*where)
+        .group_by(strategy, source, days.day)
+    )
 
 
 def _buckets(conn: Connection, where: list[ColumnElement[bool]]) -> dict[tuple[str, str], dict[str, dict[int, int]]]:

@@ -18,8 +18,11 @@ from sqlalchemy import ColumnElement, Connection, String, cast, literal, select,
 from sqlalchemy.orm import InstrumentedAttribute
 from tradedb.models import Trade
 
-READ_AND_SORT = 20_000
-"""So many trades may be read and sorted for one page (about 20 ms); beyond, an index is walked in the list's order."""
+READ_AND_SORT = 60_000
+"""So many trades may be read (from an index alone) and sorted for one page, which takes some 20 ms. Of more, an index
+is walked in the list's order: then at least one in 170 of ten million matches."""
+READ_SESSION = 20_000
+"""A session of so many trades is read and sorted whole."""
 MAX_CELLS = 4_000
 
 SORT_COLUMNS: Mapping[str, InstrumentedAttribute[Any]] = {
@@ -89,18 +92,20 @@ def find(conn: Connection, wanted: Wanted, cells: Sequence[Cell], in_session: in
     matching = sum(cell.matching for cell in cells)
     if not matching:
         return []
+    if wanted.session_id is not None and in_session <= READ_SESSION:
+        return _walk_one(conn, wanted)
     if wanted.sort == "exit_time":
         everything = sum(cell.trades for cell in cells)
-        if not wanted.by_labels or (wanted.session_id is not None and in_session <= everything):
-            return _walk_one(conn, wanted)
-        if len(cells) > MAX_CELLS:
+        by_session = wanted.session_id is not None and in_session <= everything
+        if by_session or not wanted.by_labels or len(cells) > MAX_CELLS:
             return _walk_one(conn, wanted)
         return _merge(conn, wanted, cells, [])
     few, many, read = [], [], 0
+    spanned = (wanted.since is not None or wanted.until is not None) and wanted.session_id is None
     for cell in sorted(cells, key=lambda cell: cell.matching / max(cell.trades, 1)):
         read += cell.matching
-        # walking all of a cell in order costs nothing extra; reading it by time is for when most would be passed over
-        (few if read <= READ_AND_SORT and cell.matching < cell.trades else many).append(cell)
+        # a span of time may have had other prices, so that walking in their order passes over most of the rest
+        (few if spanned and read <= READ_AND_SORT and cell.matching < cell.trades else many).append(cell)
     return _merge(conn, wanted, many[:MAX_CELLS], few)
 
 
@@ -178,16 +183,16 @@ def _merge(conn: Connection, wanted: Wanted, walked: Sequence[Cell], read: Seque
         lists = [f"CAST(:{name}_{plural} AS varchar[])" for _, plural in columns]
         names = [single for single, _ in columns]
         if bound:
-            lists.append(f"CAST(:bounds AS {type_name}[])")
-            names.append("start")
+            lists += [f"CAST(:lows AS {type_name}[])", f"CAST(:highs AS {type_name}[])"]
+            names += ["low", "high"]
         return f"unnest({', '.join(lists)}) AS c ({', '.join(names)})"
 
     if walked:
-        # where a cell's part begins in the order: later trades of a growing market would be passed over otherwise
-        edge = _HIGHEST if down else _LOWEST
-        values["bounds"] = [(cell.high if down else cell.low) or edge[wanted.sort] for cell in walked]
+        # what is asked for may be a part of the cell's range: in a growing market the rest would be passed over
+        values["lows"] = [cell.low or _LOWEST[wanted.sort] for cell in walked]
+        values["highs"] = [cell.high or _HIGHEST[wanted.sort] for cell in walked]
         values["first"] = -(-wanted.limit // len(walked))
-        begin = f"t.{column} {'<=' if down else '>='} c.start"
+        begin = f"t.{column} BETWEEN c.low AND c.high"
         in_order = f"ORDER BY t.{column} {order}, t.id {order}"
         cells = cells_of("walked", bound=True)
         last = f"CAST(:beyond AS {type_name})"

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from sqlalchemy import ColumnElement, Connection, and_, case, func, null, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
-from tradedb.models import OrderIntent, Trade, TradeDay, TradeGroup
+from tradedb.models import OrderIntent, Trade, TradeCellDay, TradeDay, TradeGroup
 
 from dashboard.reading import cursors, trade_keys
 from dashboard.reading.events import clean, moment
@@ -30,6 +30,11 @@ FILTERS: Mapping[str, InstrumentedAttribute[Any]] = {
     "symbol": TradeGroup.symbol,
     "strategy": TradeGroup.strategy_name,
     "source": TradeGroup.source,
+}
+CELL_FILTERS: Mapping[str, InstrumentedAttribute[Any]] = {
+    "symbol": TradeCellDay.symbol,
+    "strategy": TradeCellDay.strategy_name,
+    "source": TradeCellDay.source,
 }
 MAX_ID = cursors.MAX_ID
 END = "end"
@@ -320,7 +325,7 @@ def read_trades(conn: Connection, query: TradeQuery) -> TradePage:
     """
     schema = schema_state(conn)
     position = query.position()
-    all_cells = _sums(conn, select_from_groups())
+    all_cells = _sums(conn, _select_from_groups())
     asked = [cell for cell in all_cells if all(getattr(cell, name) == value for name, value in query.filters)]
     matching, in_session = asked, 0
     if query.session_id is not None or query.since or query.until:
@@ -336,7 +341,7 @@ def read_trades(conn: Connection, query: TradeQuery) -> TradePage:
             )
     count = sum(cell.trades for cell in matching)
     wanted = _wanted(query, position, limit=query.page_size + 1)
-    ids = trade_keys.find(conn, wanted, _cells(asked, matching, position), int(in_session)) if count else []
+    ids = trade_keys.find(conn, wanted, _cells(asked, matching), int(in_session)) if count else []
     runs = copy_runs(conn)
     more, ids = len(ids) > query.page_size, ids[: query.page_size]
     backwards = position is not None and position.backwards
@@ -379,15 +384,18 @@ def _wanted(query: TradeQuery, position: Position | None, limit: int) -> Wanted:
     )
 
 
-def _cells(asked: Sequence[_Sums], matching: Sequence[_Sums], position: Position | None) -> list[Cell]:
-    """Return the cells with how many of their trades are asked for; once a list goes on, its place bounds it better."""
+def _cells(asked: Sequence[_Sums], matching: Sequence[_Sums]) -> list[Cell]:
+    """Return the cells with how many of their trades are asked for."""
     found = {(cell.symbol, cell.strategy, cell.source): cell for cell in matching}
     cells: list[Cell] = []
     for cell in asked:
         part = found.get((cell.symbol, cell.strategy, cell.source))
         if part is not None:
-            low, high = (None, None) if position else (_text(part.low), _text(part.high))
-            cells.append(Cell(cell.symbol, cell.strategy, cell.source, cell.trades, part.trades, low, high))
+            cells.append(
+                Cell(
+                    cell.symbol, cell.strategy, cell.source, cell.trades, part.trades, _text(part.low), _text(part.high)
+                )
+            )
     return cells
 
 
@@ -419,22 +427,18 @@ def _choices(cells: Sequence[_Sums]) -> dict[str, list[tuple[str, int]]]:
     return found
 
 
-def select_from_groups(*where: ColumnElement[bool]) -> Any:
+def _select_from_groups() -> Any:
     """Return the query of the sums of each cell, over all time."""
     simulated = case((TradeGroup.exchange == SIMULATED, TradeGroup.trades), else_=0)
-    return (
-        select(
-            *(column.label(name) for name, column in FILTERS.items()),
-            func.sum(TradeGroup.trades).label("trades"),
-            func.sum(TradeGroup.summed).label("summed"),
-            func.sum(TradeGroup.wins).label("wins"),
-            func.sum(TradeGroup.pnl).label("pnl"),
-            func.sum(TradeGroup.fees).label("fees"),
-            func.sum(simulated).label("simulated"),
-        )
-        .where(*where)
-        .group_by(*FILTERS.values())
-    )
+    return select(
+        *(column.label(name) for name, column in FILTERS.items()),
+        func.sum(TradeGroup.trades).label("trades"),
+        func.sum(TradeGroup.summed).label("summed"),
+        func.sum(TradeGroup.wins).label("wins"),
+        func.sum(TradeGroup.pnl).label("pnl"),
+        func.sum(TradeGroup.fees).label("fees"),
+        func.sum(simulated).label("simulated"),
+    ).group_by(*FILTERS.values())
 
 
 def _sums(conn: Connection, query: Any) -> list[_Sums]:
@@ -446,40 +450,40 @@ def _sums(conn: Connection, query: Any) -> list[_Sums]:
 
 def _matching(conn: Connection, query: TradeQuery) -> list[_Sums]:
     """Return the sums of the trades that match: whole days from the sums by day, the rest from the trades."""
-    where: list[ColumnElement[bool]] = [FILTERS[name] == value for name, value in query.filters]
-    if query.session_id is not None:
-        where.append(TradeGroup.session_id == query.session_id)
-    if query.since is None and query.until is None:
-        return _sums(conn, select_from_groups(*where))
     first_day, last_day, rest = _whole_days(query.since, query.until)
-    days = list(where)
-    if first_day is not None:
-        days.append(TradeDay.day >= first_day.date())
-    if last_day is not None:
-        days.append(TradeDay.day < last_day.date())
+    if query.session_id is not None:
+        by_day: Any = TradeDay
+        labels: Mapping[str, InstrumentedAttribute[Any]] = FILTERS
+        simulated = func.sum(case((TradeGroup.exchange == SIMULATED, TradeDay.trades), else_=0))
+    else:
+        by_day = TradeCellDay
+        labels = CELL_FILTERS
+        simulated = func.sum(TradeCellDay.simulated)
     low, high = {
         "exit_time": (null(), null()),
-        "pnl": (func.min(TradeDay.pnl_low), func.max(TradeDay.pnl_high)),
-        "pnl_percent": (func.min(TradeDay.return_low), func.max(TradeDay.return_high)),
+        "pnl": (func.min(by_day.pnl_low), func.max(by_day.pnl_high)),
+        "pnl_percent": (func.min(by_day.return_low), func.max(by_day.return_high)),
     }[query.sort]
-    simulated = case((TradeGroup.exchange == SIMULATED, TradeDay.trades), else_=0)
-    found = _sums(
-        conn,
-        select(
-            *(column.label(name) for name, column in FILTERS.items()),
-            func.sum(TradeDay.trades).label("trades"),
-            func.sum(TradeDay.summed).label("summed"),
-            func.sum(TradeDay.wins).label("wins"),
-            func.sum(TradeDay.pnl).label("pnl"),
-            func.sum(TradeDay.fees).label("fees"),
-            func.sum(simulated).label("simulated"),
-            low.label("low"),
-            high.label("high"),
-        )
-        .join(TradeDay, TradeDay.group_id == TradeGroup.group_id)
-        .where(*days)
-        .group_by(*FILTERS.values()),
-    )
+    days = select(
+        *(column.label(name) for name, column in labels.items()),
+        func.sum(by_day.trades).label("trades"),
+        func.sum(by_day.summed).label("summed"),
+        func.sum(by_day.wins).label("wins"),
+        func.sum(by_day.pnl).label("pnl"),
+        func.sum(by_day.fees).label("fees"),
+        simulated.label("simulated"),
+        low.label("low"),
+        high.label("high"),
+    ).group_by(*labels.values())
+    days = days.where(*(labels[name] == value for name, value in query.filters))
+    if query.session_id is not None:
+        days = days.join(TradeGroup, TradeGroup.group_id == TradeDay.group_id)
+        days = days.where(TradeGroup.session_id == query.session_id)
+    if first_day is not None:
+        days = days.where(by_day.day >= first_day.date())
+    if last_day is not None:
+        days = days.where(by_day.day < last_day.date())
+    found = _sums(conn, days)
     cells = {(cell.symbol, cell.strategy, cell.source): cell for cell in found}
     for since, until in rest:
         for cell in _sums(conn, _select_from_trades(conn, replace(query, since=since, until=until))):

@@ -60,11 +60,14 @@ def _indexes() -> None:
     op.drop_index("idx_account_time", "account_history", if_exists=True)
     op.create_index("ix_trades_exit", "trades", ["exit_time", "id"], if_not_exists=True)
     op.create_index("ix_trades_session_exit", "trades", ["session_id", "exit_time", "id"], if_not_exists=True)
-    group = ["symbol", "strategy_name", "source"]
-    op.create_index("ix_trades_group_exit", "trades", [*group, "exit_time", "id"], if_not_exists=True)
-    more = ["exit_time", "session_id"]
-    op.create_index("ix_trades_group_pnl", "trades", [*group, "pnl", "id"], postgresql_include=more, if_not_exists=True)
-    op.create_index("ix_trades_group_return", "trades", [*group, "pnl_percent", "id"], postgresql_include=more, if_not_exists=True)
+    # what lists are filtered and sorted by stands in each, so that rows are passed over without being fetched
+    for name, column, more in (
+        ("exit", "exit_time", ["session_id", "pnl", "pnl_percent"]),
+        ("pnl", "pnl", ["exit_time", "session_id"]),
+        ("return", "pnl_percent", ["exit_time", "session_id"]),
+    ):
+        columns = ["symbol", "strategy_name", "source", column, "id"]
+        op.create_index(f"ix_trades_group_{name}", "trades", columns, postgresql_include=more, if_not_exists=True)
     op.create_index("ix_positions_status", "positions", ["status", "entry_time", "id"], if_not_exists=True)
     op.create_index("ix_account_history_session", "account_history", ["session_id", "timestamp", "id"], if_not_exists=True)
 
@@ -110,6 +113,33 @@ def _tables() -> None:
         sa.Column("return_high", RATIO, nullable=False),
         sa.ForeignKeyConstraint(["group_id"], ["trade_groups.group_id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("group_id", "day"),
+    )
+    op.create_table(
+        "trade_cell_days",
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("symbol", sa.String(20), nullable=False),
+        sa.Column("strategy_name", sa.String(100), nullable=False),
+        sa.Column("source", sa.String(8), nullable=False),
+        sa.Column("trades", COUNT, nullable=False),
+        sa.Column("summed", COUNT, nullable=False),
+        sa.Column("wins", COUNT, nullable=False),
+        sa.Column("simulated", COUNT, nullable=False),
+        sa.Column("pnl", MONEY, nullable=False),
+        sa.Column("fees", MONEY, nullable=False),
+        sa.Column("pnl_low", MONEY, nullable=False),
+        sa.Column("pnl_high", MONEY, nullable=False),
+        sa.Column("return_low", RATIO, nullable=False),
+        sa.Column("return_high", RATIO, nullable=False),
+        sa.PrimaryKeyConstraint("day", "symbol", "strategy_name", "source"),
+    )
+    op.create_table(
+        "strategy_weeks",
+        sa.Column("strategy_name", sa.String(100), nullable=False),
+        sa.Column("source", sa.String(8), nullable=False),
+        sa.Column("week", sa.Date(), nullable=False),
+        sa.Column("trades", COUNT, nullable=False),
+        sa.Column("result", MONEY, nullable=False),
+        sa.PrimaryKeyConstraint("strategy_name", "source", "week"),
     )
     op.create_table(
         "trade_histogram",
@@ -174,6 +204,14 @@ def _count_in(rows: str, sign: str) -> str:
         if sign == "+"
         else ""
     )
+    cell_extremes = (
+        """,
+            pnl_low = least(c.pnl_low, excluded.pnl_low), pnl_high = greatest(c.pnl_high, excluded.pnl_high),
+            return_low = least(c.return_low, excluded.return_low),
+            return_high = greatest(c.return_high, excluded.return_high)"""
+        if sign == "+"
+        else ""
+    )
     same = " AND ".join(
         f"s.{column} IS NOT DISTINCT FROM k.{column}"
         if column in ("session_id", "exchange")
@@ -220,6 +258,22 @@ def _count_in(rows: str, sign: str) -> str:
             s.pnl_low, s.pnl_high, s.return_low, s.return_high
         FROM by_day s JOIN k ON {same} ORDER BY k.group_id, s.day
         ON CONFLICT (group_id, day) DO UPDATE SET {changed("d", "trades summed wins pnl fees")}{day_extremes}
+    ), c AS (
+        INSERT INTO public.trade_cell_days AS c (day, symbol, strategy_name, source, trades, summed, wins, simulated, pnl,
+            fees, pnl_low, pnl_high, return_low, return_high)
+        SELECT day, symbol, strategy_name, source, sum(trades), sum(summed), sum(wins),
+            coalesce(sum(trades) FILTER (WHERE exchange = 'SIMULATED'), 0), coalesce(sum(pnl), 0),
+            coalesce(sum(fees), 0), min(pnl_low), max(pnl_high), min(return_low), max(return_high)
+        FROM by_day GROUP BY day, symbol, strategy_name, source ORDER BY 1, 2, 3, 4
+        ON CONFLICT (day, symbol, strategy_name, source) DO UPDATE SET
+            {changed("c", "trades summed wins simulated pnl fees")}{cell_extremes}
+    ), w AS (
+        INSERT INTO public.strategy_weeks AS w (strategy_name, source, week, trades, result)
+        SELECT strategy_name, source,
+            CASE WHEN isfinite(day) THEN day - (extract(isodow FROM day)::int - 1) ELSE day END AS week, sum(trades),
+            coalesce(sum(won), 0) + coalesce(sum(lost), 0)
+        FROM by_day GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+        ON CONFLICT (strategy_name, source, week) DO UPDATE SET {changed("w", "trades result")}
     ), by_bucket AS MATERIALIZED (
         SELECT {_GROUP}, {edges("result", "numeric")} AS result, {edges("return", "float8")} AS return,
             {edges("duration", "numeric")} AS duration, count(*) AS trades
@@ -259,6 +313,22 @@ _SETTLE = f"""
                 AND exit_time >= touched.day AND exit_time::date = touched.day
                 AND (exit_time < touched.day + 1 OR NOT isfinite(touched.day))
         ) t WHERE d.group_id = touched.group_id AND d.day = touched.day;
+    END LOOP;
+    DELETE FROM public.strategy_weeks WHERE trades = 0;
+    FOR touched IN SELECT DISTINCT symbol, strategy_name, source, exit_time::date AS day FROM old_rows LOOP
+        DELETE FROM public.trade_cell_days c WHERE c.day = touched.day AND c.symbol = touched.symbol
+            AND c.strategy_name = touched.strategy_name AND c.source = touched.source AND c.trades = 0;
+        UPDATE public.trade_cell_days c SET pnl_low = t.pnl_low, pnl_high = t.pnl_high, return_low = t.return_low,
+            return_high = t.return_high
+        FROM (
+            SELECT min(pnl) AS pnl_low, max(pnl) AS pnl_high, min(pnl_percent) AS return_low,
+                max(pnl_percent) AS return_high
+            FROM public.trades
+            WHERE symbol = touched.symbol AND strategy_name = touched.strategy_name AND source = touched.source
+                AND exit_time >= touched.day AND exit_time::date = touched.day
+                AND (exit_time < touched.day + 1 OR NOT isfinite(touched.day))
+        ) t WHERE c.day = touched.day AND c.symbol = touched.symbol AND c.strategy_name = touched.strategy_name
+            AND c.source = touched.source;
     END LOOP;
     UPDATE public.trade_groups g SET best = d.best, worst = d.worst
     FROM (
@@ -336,7 +406,10 @@ def _postgres() -> Iterator[str]:
         ("trades", "INSERT"): (_count_in("new_rows", "+"), ""),
         ("trades", "DELETE"): (_count_in("old_rows", "-") + _SETTLE, touched),
         ("trades", "UPDATE"): (_count_in("old_rows", "-") + _count_in("new_rows", "+") + _SETTLE, touched),
-        ("trades", "TRUNCATE"): ("DELETE FROM public.trade_groups;", ""),
+        ("trades", "TRUNCATE"): (
+            "DELETE FROM public.trade_groups; DELETE FROM public.trade_cell_days; DELETE FROM public.strategy_weeks;",
+            "",
+        ),
         ("account_history", "INSERT"): (_hours_in("new_rows"), ""),
         ("account_history", "DELETE"): (_hours_anew("old_rows"), ""),
         ("account_history", "UPDATE"): (
@@ -390,12 +463,19 @@ def _values(row: str) -> dict[str, str]:
         "fees": f"CASE WHEN ({net}) IS NOT NULL THEN coalesce({row}.commission, 0) ELSE 0 END",
         "won": f"coalesce(max({net}, 0), 0)",
         "lost": f"coalesce(min({net}, 0), 0)",
+        "simulated": f"coalesce({row}.exchange = 'SIMULATED', 0)",
         "timed": f"{duration} IS NOT NULL",
         "duration_s": f"coalesce({duration}, 0)",
         "result": net,
         "duration": duration,
         "return": f"CASE WHEN {_finite(f'{row}.pnl_percent', _ENDLESS)} THEN {row}.pnl_percent END",
     }
+
+
+def _week(row: str) -> str:
+    """Return the Monday of a trade's day; the day itself where it is none that SQLite knows."""
+    day = f"substr({row}.exit_time, 1, 10)"
+    return f"coalesce(date({day}, 'weekday 0', '-6 days'), {day})"
 
 
 def _group_of(row: str) -> str:
@@ -405,6 +485,9 @@ def _group_of(row: str) -> str:
 def _lesser(act: str, ours: str, theirs: str) -> str:
     """Return the lesser (min) or greater (max) of two, either of which may be NULL."""
     return f"{act}(coalesce({ours}, {theirs}), coalesce({theirs}, {ours}))"
+
+
+_CELL_SUMS = ("trades", "summed", "wins", "simulated", "pnl", "fees")
 
 
 def _row_in(row: str) -> str:
@@ -417,6 +500,7 @@ def _row_in(row: str) -> str:
         "best": ("max", net), "worst": ("min", net), "pnl_low": ("min", f"{row}.pnl"), "pnl_high": ("max", f"{row}.pnl"),
         "return_low": ("min", f"{row}.pnl_percent"), "return_high": ("max", f"{row}.pnl_percent"),
     }  # fmt: skip
+    cell_extremes = {column: part for column, part in extremes.items() if column not in ("best", "worst")}
     buckets = "".join(
         f"""
         INSERT INTO trade_histogram (group_id, kind, bucket, trades)
@@ -436,6 +520,17 @@ def _row_in(row: str) -> str:
         ON CONFLICT (group_id, day) DO UPDATE SET
             {", ".join(f"{column} = {column} + excluded.{column}" for column in day_sums)},
             {", ".join(f"{column} = {_lesser(act, column, f'excluded.{column}')}" for column, (act, _) in extremes.items())};
+        INSERT INTO strategy_weeks (strategy_name, source, week, trades, result)
+        SELECT {row}.strategy_name, {row}.source, {_week(row)}, 1, coalesce({net}, 0) WHERE true
+        ON CONFLICT (strategy_name, source, week) DO UPDATE SET
+            trades = trades + 1, result = result + excluded.result;
+        INSERT INTO trade_cell_days (day, symbol, strategy_name, source, {", ".join(_CELL_SUMS)}, {", ".join(cell_extremes)})
+        SELECT substr({row}.exit_time, 1, 10), {row}.symbol, {row}.strategy_name, {row}.source,
+            {", ".join(value[column] for column in _CELL_SUMS)},
+            {", ".join(expression for _, expression in cell_extremes.values())} WHERE true
+        ON CONFLICT (day, symbol, strategy_name, source) DO UPDATE SET
+            {", ".join(f"{column} = {column} + excluded.{column}" for column in _CELL_SUMS)},
+            {", ".join(f"{column} = {act}({column}, excluded.{column})" for column, (act, _) in cell_extremes.items())};
         {buckets}"""
 
 
@@ -450,6 +545,12 @@ def _row_out(row: str) -> str:
         "best": f"max({net})", "worst": f"min({net})", "pnl_low": "min(t.pnl)", "pnl_high": "max(t.pnl)",
         "return_low": "min(t.pnl_percent)", "return_high": "max(t.pnl_percent)",
     }  # fmt: skip
+    this_cell_day = f"day = substr({row}.exit_time, 1, 10) AND " + " AND ".join(
+        f"{column} = {row}.{column}" for column in ("symbol", "strategy_name", "source")
+    )
+    of_cell_day = f"FROM trades t WHERE substr(t.exit_time, 1, 10) = substr({row}.exit_time, 1, 10) AND "
+    of_cell_day += " AND ".join(f"t.{column} = {row}.{column}" for column in ("symbol", "strategy_name", "source"))
+    cell_extremes = {column: best for column, best in extremes.items() if column not in ("best", "worst")}
     this_day = f"group_id = {_group_of(row)} AND day = substr({row}.exit_time, 1, 10)"
     buckets = "".join(
         f"""
@@ -465,6 +566,15 @@ def _row_out(row: str) -> str:
         DELETE FROM trade_days WHERE {this_day} AND trades = 0;
         UPDATE trade_days SET {", ".join(f"{column} = (SELECT {best} {of_day})" for column, best in extremes.items())}
             WHERE {this_day};
+        UPDATE strategy_weeks SET trades = trades - 1, result = result - coalesce({value["result"]}, 0)
+            WHERE strategy_name = {row}.strategy_name AND source = {row}.source AND week = {_week(row)};
+        DELETE FROM strategy_weeks WHERE trades = 0;
+        UPDATE trade_cell_days SET {", ".join(f"{column} = {column} - ({value[column]})" for column in _CELL_SUMS)}
+            WHERE {this_cell_day};
+        DELETE FROM trade_cell_days WHERE {this_cell_day} AND trades = 0;
+        UPDATE trade_cell_days
+            SET {", ".join(f"{column} = (SELECT {best} {of_cell_day})" for column, best in cell_extremes.items())}
+            WHERE {this_cell_day};
         UPDATE trade_groups SET {", ".join(f"{column} = {column} - ({value[column]})" for column in sums)},
             best = (SELECT max(d.best) FROM trade_days d WHERE d.group_id = trade_groups.group_id),
             worst = (SELECT min(d.worst) FROM trade_days d WHERE d.group_id = trade_groups.group_id) WHERE {_same(row)};
