@@ -176,6 +176,9 @@ def test_guessing_tokens_is_slowed_down_and_does_not_touch_who_is_signed_in(
     assert 0 < int(statuses[-1].headers["retry-after"]) <= 60
     assert statuses[-1].json()["code"] == "API-008"
     assert open_dashboard(NOWHERE, app=with_token.app).get(f"{PREFIX}/openapi.json").status_code == 200
+    # nor whoever has the token and shares the guesser's address
+    right = with_token.get(f"{PREFIX}/openapi.json", headers={"authorization": f"Bearer {TOKEN}"})
+    assert right.status_code == 200
 
 
 def test_the_api_has_a_limit_for_each_caller(with_token: Any) -> None:

@@ -368,6 +368,25 @@ def test_the_client_address_is_believed_from_one_hop_only(behind_proxy: bool, he
     assert who.secure is behind_proxy
 
 
+def test_a_line_of_the_clients_above_the_proxys_is_not_believed() -> None:
+    scope = {
+        "type": "http", "scheme": "http", "client": ("9.9.9.9", 1),
+        "headers": [
+            (b"host", b"a"), (b"x-forwarded-for", b"1.2.3.4"), (b"x-forwarded-proto", b"https"),
+            (b"x-forwarded-for", b"5.6.7.8"), (b"x-forwarded-proto", b"http"),
+        ],
+    }  # fmt: skip
+    who = visitor(scope, behind_proxy=True)
+    assert (who.address, who.secure) == ("5.6.7.8", False)
+
+
+def test_ipv4_on_an_ipv6_socket_is_not_all_one_client() -> None:
+    def network(address: str) -> str:
+        return visitor({"type": "http", "client": (address, 1), "headers": []}, behind_proxy=False).network
+
+    assert network("::ffff:192.0.2.1") == "192.0.2.1" != network("::ffff:192.0.2.2")
+
+
 def test_one_ipv6_subscriber_is_one_client() -> None:
     def network(address: str) -> str:
         return visitor({"type": "http", "client": (address, 1), "headers": []}, behind_proxy=False).network

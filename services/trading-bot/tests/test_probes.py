@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
@@ -17,7 +18,7 @@ from sqlalchemy import URL
 from tradedb.errors import SwitchyardError
 from tradedb.manager import DatabaseManager
 from trading_bot.feeds.simulated import SimulatedFeed
-from trading_bot.probes import Probes, serve
+from trading_bot.probes import MOST_LINES, Probes, serve
 from trading_bot.status import Status
 
 
@@ -116,6 +117,30 @@ def test_over_http(manager: DatabaseManager, host: str) -> None:
         assert ask(port, "GET", "/anything")[0] == 404
         assert ask(port, "POST", "/healthz")[0] == 501
     finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_silent_connections_without_end_keep_no_probe_out(manager: DatabaseManager) -> None:
+    status = Status()
+    status.set(role="standby", reason=None)
+    server = serve(probes(manager, status), host="127.0.0.1", port=0)
+    port = server.server_address[1]
+    before = threading.active_count()
+    lines: list[socket.socket] = []
+    try:
+        for _ in range(3 * MOST_LINES):
+            lines.append(socket.create_connection(("127.0.0.1", port), 60))
+            lines[-1].sendall(b"GET /healthz HTTP/1.1\r\n")
+        assert ask(port, "GET", "/healthz")[0] == 200
+        assert lines[0].recv(1) == b""  # hung up on, before its time
+        deadline = time.monotonic() + 60
+        while threading.active_count() > before + MOST_LINES and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert threading.active_count() <= before + MOST_LINES
+    finally:
+        for line in lines:
+            line.close()
         server.shutdown()
         server.server_close()
 

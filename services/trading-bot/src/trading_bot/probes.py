@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import socket
@@ -22,6 +23,7 @@ from trading_bot.status import Snapshot, Status
 SERVICE = "trading-bot"
 _HEALTH_KEPT_S = 1.0  # probes from several sides cost one question to the database
 _REQUEST_TIMEOUT_S = 10.0
+MOST_LINES = 32  # connections at once; each has a thread and a file, and a silent client must not use those up
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +156,31 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _Server(ThreadingHTTPServer):
+    """One connection too many hangs up on the oldest: who holds them open holds them against nobody."""
+
     daemon_threads = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._lines: dict[socket.socket, None] = {}  # oldest first
+        self._lines_lock = threading.Lock()
+        super().__init__(*args, **kwargs)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread of its own."""
+        with self._lines_lock:
+            self._lines[request] = None
+            if len(self._lines) > MOST_LINES:
+                oldest = next(iter(self._lines))
+                del self._lines[oldest]
+                with contextlib.suppress(OSError):  # its thread wakes up, finds the end, and closes it
+                    oldest.shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """End a connection that was answered, or hung up on."""
+        with self._lines_lock:
+            self._lines.pop(request, None)
+        super().shutdown_request(request)
 
     def server_bind(self) -> None:
         """Listen on IPv4 too when the address is the IPv6 one for "everything"."""

@@ -77,6 +77,8 @@ class Visitor:
             address = ipaddress.ip_address(self.address)
         except ValueError:
             return self.address
+        # a socket that listens on both families shows IPv4 as ::ffff:a.b.c.d, of which one /64 holds all
+        address = getattr(address, "ipv4_mapped", None) or address
         return str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else str(address)
 
     def login_cookie(self) -> str:
@@ -101,14 +103,19 @@ def visitor(scope: Scope, *, behind_proxy: bool) -> Visitor:
     address = scope["client"][0] if scope.get("client") else "unknown"
     secure = scope.get("scheme") == "https"
     if behind_proxy:
-        address = headers.get("x-forwarded-for", address).rsplit(",", 1)[-1].strip()
-        secure = headers.get("x-forwarded-proto", "").rsplit(",", 1)[-1].strip() == "https"
+        address = _of_the_proxy(headers, "x-forwarded-for") or address
+        secure = _of_the_proxy(headers, "x-forwarded-proto") == "https"
     host = headers.get("host", "")
     origin = f"{'https' if secure else 'http'}://{host}"
     # on plain http a cookie belongs to the host on all its ports: two checkouts must not sign each other out
     port = host.rsplit(":", 1)[-1] if ":" in host and not host.endswith("]") else ""
     cookie = "__Host-dashboard" if secure else f"dashboard_{port}" if port.isascii() and port.isdigit() else "dashboard"
     return Visitor(address[:64], secure, origin, cookie, secure or is_confidential(host_name(host)))
+
+
+def _of_the_proxy(headers: Headers, name: str) -> str:
+    """Return what the proxy wrote: the last word of the last such line. HAProxy adds a line below the client's own."""
+    return ",".join(headers.getlist(name)).rsplit(",", 1)[-1].strip()
 
 
 def same_origin(headers: Headers, own: str) -> bool:
@@ -276,12 +283,11 @@ class Gate:
             return self._refuse(request, 403, "Not without https", "The API answers over https and on this machine.")
         caller = session.id if session else "token"
         if shown is not None:
-            guesses = {f"token:{who.network}": BAD_TOKENS_PER_MINUTE}
-            wait_s = self._limit.wait_s(guesses)
-            if wait_s:
-                return self._too_many(request, wait_s)
             if self._token is None or not self._token.matches(shown):
-                self._limit.take(guesses)
+                # the right one is never kept waiting: it cannot be guessed, and a stranger may share its address
+                wait_s = self._limit.take({f"token:{who.network}": BAD_TOKENS_PER_MINUTE})
+                if wait_s:
+                    return self._too_many(request, wait_s)
                 logger.warning("API token refused", extra={"client": who.address})
                 return self._without_login(request)
             caller = "token"
