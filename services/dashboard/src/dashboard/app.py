@@ -17,6 +17,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 from tradedb import DatabaseManager
 
+from dashboard import memory
 from dashboard.reading.snapshots import Snapshots
 from dashboard.settings import (
     DashboardSettings,
@@ -169,6 +170,7 @@ async def _keep_warm(pages: Pages) -> None:
     while True:
         try:
             await pages.warm()
+            memory.give_back()
         except Exception:
             logger.exception("keeping the pages warm failed")
         await asyncio.sleep(WARM_EVERY_S)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
@@ -15,13 +14,13 @@ from tradedb import DatabaseManager
 from tradedb.config import DatabaseSettings, load_settings, on_railway
 from tradedb.logs import configure_logging
 
+from dashboard import memory
 from dashboard.app import create_app
 from dashboard.settings import DashboardSettings
 from dashboard.web.protocol import PunctualProtocol
 
 STOP_TIMEOUT_S = 5
 STARTUP_FAILURE = 3  # as uvicorn's own command
-_M_MMAP_THRESHOLD = -3  # mallopt(3)
 logger = logging.getLogger(__name__)
 
 
@@ -44,7 +43,7 @@ def serve() -> None:
     Raises: SwitchyardError: CONFIG-…, DASH-…, with nothing started.
     """
     configure_logging("dashboard")
-    _give_memory_back()
+    memory.keep_little()
     settings = load_settings(DashboardSettings)
     manager = DatabaseManager.from_settings(load_settings(DatabaseSettings), service="dashboard")
     if settings.dashboard_session_secret is None:
@@ -77,11 +76,3 @@ def serve() -> None:
     server.run()
     if not server.started:
         sys.exit(STARTUP_FAILURE)
-
-
-def _give_memory_back() -> None:
-    """Let the 19 MiB of a password check return to the system: glibc would keep them, once for each thread."""
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none, and does not keep them
-        if mallopt is not None:
-            mallopt(_M_MMAP_THRESHOLD, 1024 * 1024)
