@@ -119,6 +119,25 @@ def test_who_takes_long_and_who_waits_is_named(
         waiter.close()
 
 
+def test_a_session_that_sets_a_password_does_not_show_it(
+    manager: DatabaseManager, database: ThrowawayDatabase, postgres: PostgresServer
+) -> None:
+    holder = postgres.connect(database.name)
+    long: dict[int, LongSession] = {}
+    try:
+        with holder.cursor() as cursor:  # not committed
+            cursor.execute("BEGIN; ALTER ROLE monitor PASSWORD 'a-word-that-must-not-show'")
+        for _ in range(600):
+            facts = read_database_facts(manager, limits=Thresholds(idle_transaction_s=0.001))
+            long = {session.pid: session for session in facts.state.long_sessions.value or []}
+            if holder.info.backend_pid in long:
+                break
+            threading.Event().wait(0.05)
+        assert long[holder.info.backend_pid].query == "(not shown: it is about a password)"
+    finally:
+        holder.close()
+
+
 def test_dead_rows_and_empty_space_are_found(manager: DatabaseManager, database: ThrowawayDatabase, rows: Any) -> None:
     database.execute("ALTER TABLE system_events SET (autovacuum_enabled = off)")
     database.execute("INSERT INTO system_events (timestamp, event_type, message) SELECT now(), 'T', repeat('x', 300)"

@@ -83,6 +83,11 @@ def test_what_a_spreadsheet_takes_for_a_formula_is_text(first: str) -> None:
     assert words(f"{first}cmd|' /C calc'!A0") == f"'{first}cmd|' /C calc'!A0"
 
 
+def test_blanks_before_a_formula_do_not_hide_it() -> None:
+    assert words(" \u00a0=1+1") == "' \u00a0=1+1"
+    assert words(" plain") == " plain"
+
+
 def test_text_of_other_peoples_files_stays_in_its_cell(visitor: Any, rows: Any) -> None:
     rows.trade(
         symbol='=HYPERLINK("x")', strategy_name="@SUM(1)", exit_reason='a,"b"\r\n=1+1', pnl=Decimal("-5.5"),

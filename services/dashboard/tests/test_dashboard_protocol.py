@@ -17,6 +17,11 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 
+class _Crowded(PunctualProtocol):
+    most_waiting = 5
+    arrives_within_s = 600.0
+
+
 class _Hasty(PunctualProtocol):
     arrives_within_s = 1.5
     taken_within_s = 1.5
@@ -38,9 +43,14 @@ async def _echo(request: Request) -> Response:
 
 
 @pytest.fixture
-def server() -> Iterator[uvicorn.Server]:
+def server(request: pytest.FixtureRequest) -> Iterator[uvicorn.Server]:
     app = Starlette(routes=[Route("/", _echo, methods=["GET", "POST"]), Route("/large", _large)])
-    server = uvicorn.Server(uvicorn.Config(app, port=0, http=_Hasty, log_config=None, timeout_keep_alive=6))
+    protocol = getattr(request, "param", _Hasty)
+    keep_s = 600 if protocol is _Crowded else 6
+    config = uvicorn.Config(
+        app, port=0, http=protocol, log_config=None, timeout_keep_alive=keep_s, limit_concurrency=10
+    )
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -71,6 +81,27 @@ def test_what_does_not_arrive_in_time_is_hung_up_on(port: int, sent: bytes) -> N
         line.sendall(sent)
         while line.recv(4096):
             pass
+
+
+@pytest.mark.parametrize("server", [_Crowded], indirect=True)
+@pytest.mark.parametrize("asked", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["silent", "answered once"])
+def test_who_opens_connections_without_end_closes_his_own(port: int, asked: bytes) -> None:
+    lines: list[socket.socket] = []
+    try:
+        for _ in range(30):  # three times what the server takes at once
+            line = socket.create_connection(("127.0.0.1", port), 60)
+            lines.append(line)
+            if asked:
+                line.sendall(asked)
+                assert b" 200 " in line.recv(4096)
+        with socket.create_connection(("127.0.0.1", port), 60) as mine:
+            mine.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b" 200 " in mine.recv(4096)
+        while lines[0].recv(4096):  # hung up on
+            pass
+    finally:
+        for line in lines:
+            line.close()
 
 
 def test_more_bytes_give_no_more_time(port: int) -> None:

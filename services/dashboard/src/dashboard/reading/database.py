@@ -32,6 +32,7 @@ MAX_QUERIES = 15
 MAX_QUERY_LENGTH = 2_000
 MAX_LONG_SESSIONS = 20
 POSTGRES = "PostgreSQL; this is a SQLite file"
+HIDDEN_QUERY = "(not shown: it is about a password)"  # running statements still have their constants in them
 ENOUGH_READS = 100_000  # blocks; of fewer, the first reading of everything is most
 MAX_TRADES_A_DAY = 50_000
 SEES_ALL = "pg_read_all_stats"
@@ -462,7 +463,8 @@ def _long_sessions(conn: Connection, limits: Thresholds) -> Part[list[LongSessio
         text(
             """
             SELECT pid, coalesce(role, 'unknown') AS role, application, state, age_s, query FROM (
-                SELECT pid, usename::text AS role, application_name AS application, state, left(query, 500) AS query,
+                SELECT pid, usename::text AS role, application_name AS application, state,
+                       CASE WHEN query ~* 'passw' THEN :hidden ELSE left(query, 500) END AS query,
                        extract(epoch FROM clock_timestamp()
                            - CASE WHEN state = 'active' THEN query_start ELSE state_change END)::float8 AS age_s
                 FROM pg_stat_activity
@@ -472,7 +474,12 @@ def _long_sessions(conn: Connection, limits: Thresholds) -> Part[list[LongSessio
             ORDER BY age_s DESC LIMIT :most
             """
         ),
-        {"long_s": limits.long_query_s, "idle_s": limits.idle_transaction_s, "most": MAX_LONG_SESSIONS},
+        {
+            "long_s": limits.long_query_s,
+            "idle_s": limits.idle_transaction_s,
+            "most": MAX_LONG_SESSIONS,
+            "hidden": HIDDEN_QUERY,
+        },
     )
     return Part([LongSession(**row._asdict()) for row in rows])
 

@@ -229,7 +229,8 @@ def words(text: str | None) -> str:
     """
     if not text:
         return ""
-    return f"'{text}" if text.startswith(FORMULA) else text
+    # some programs pass over the blanks before a formula
+    return f"'{text}" if text.startswith(FORMULA) or text.lstrip().startswith(FORMULA) else text
 
 
 def _number(value: Decimal | None) -> str:
