@@ -235,7 +235,7 @@ def test_a_curve_of_many_records_keeps_its_ends_and_its_deepest_point(
 def test_a_session_without_records_has_the_curve_of_its_trades(
     db: Database, monkeypatch: pytest.MonkeyPatch, each: int
 ) -> None:
-    monkeypatch.setattr(equity_reading, "READ_EACH", each)
+    monkeypatch.setattr(equity_reading, "READ_TRADES", each)
     session = db.rows.session(exchange="binance", initial_balance=Decimal(1000), start_time=DAY)
     for day, pnl in enumerate(["101", "-219", "51", "1"]):
         at = DAY + timedelta(days=day)

@@ -21,7 +21,9 @@ from dashboard.reading.odd_times import OddTime
 
 CHART_POINTS = 240
 READ_EACH = 20_000
-"""So many records or trades are read one by one for a curve; of more, the sums by hour or by day."""
+"""So many account records are read one by one for a curve (a day of them); of more, the sums by hour."""
+READ_TRADES = 3_000
+"""So many trades are, of a session without records; of more, the sums by day."""
 Resolution = Literal["records", "hours", "trades", "days"]
 
 
@@ -110,7 +112,7 @@ def _of_trades(conn: Connection, session_id: int, initial_balance: Decimal) -> E
         conn.scalar(select(func.coalesce(func.sum(TradeGroup.trades), 0)).where(TradeGroup.session_id == session_id))
         or 0
     )
-    if traded > READ_EACH:
+    if traded > READ_TRADES:
         by_day = (
             select(
                 TradeDay.day.label("time"),

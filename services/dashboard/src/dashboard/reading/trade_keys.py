@@ -18,9 +18,9 @@ from sqlalchemy import ColumnElement, Connection, String, cast, literal, select,
 from sqlalchemy.orm import InstrumentedAttribute
 from tradedb.models import Trade
 
-READ_AND_SORT = 60_000
-"""So many trades may be read (from an index alone) and sorted for one page, which takes some 20 ms. Of more, an index
-is walked in the list's order: then at least one in 170 of ten million matches."""
+READ_AND_SORT = 40_000
+"""So many trades may be read (from an index alone) and sorted for one page, which takes some 15 ms. Of more, an index
+is walked in the list's order: then at least one in 250 of ten million matches."""
 READ_SESSION = 20_000
 """A session of so many trades is read and sorted whole."""
 MAX_CELLS = 4_000
