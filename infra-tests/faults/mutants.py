@@ -241,11 +241,9 @@ MUTANTS: dict[str, Mutant] = {
         "unacknowledged data does not end a connection", "lasted", _setting("tcp_user_timeout_ms", 0)
     ),
     "no-deadline": Mutant("a call that is not answered is waited for", "I6", _no_deadline),
-    "no-bound": Mutant("neither keepalives nor a deadline end a call", "I6", _no_bound),
+    "no-bound": Mutant("neither keepalives nor a deadline end a call", "I6|not within", _no_bound),
     "no-key": Mutant("decisions and fills without a primary key", "I2", _no_on_conflict, NO_KEYS),
-    "no-fence-no-key": Mutant(
-        "nothing stands against a stale fill", "I2|I4|I5|died|ended by itself", _no_fence_no_key, NO_KEYS
-    ),
+    "no-fence-no-key": Mutant("nothing stands against a stale fill", "I2|I4|I5|record_fill", _no_fence_no_key, NO_KEYS),
     "unknown-is-failed": Mutant("a connection lost in COMMIT counts as a failure", "I3|I1|DB-010", _unknown_is_failed),
     "deadlock-is-final": Mutant("a deadlock's victim is not tried again", "sent away.*DB-014", _final("40P01")),
     "serialization-is-final": Mutant(
