@@ -15,6 +15,7 @@ if __name__ == "__main__":
         ("durable_write.py", []),
         ("spool_append.py", []),
         ("sqlite_to_postgres.py", []),
+        ("dashboard_pages.py", []),
     ):
         print(f"\n{script}", flush=True)
         codes.append(subprocess.run([sys.executable, FOLDER / script, *arguments], check=False).returncode)
