@@ -74,3 +74,10 @@ def test_a_file_of_our_own_bot_moves_with_exact_money_and_times(
     )
     target.dispose()
     assert tuple(found) == (PRICE, AT, AT + timedelta(seconds=15))
+
+
+def test_what_the_target_sums_up_itself_is_left_out() -> None:
+    from switchyard.transfer.source import SKIP
+    from tradedb.rollups import TABLES
+
+    assert set(SKIP) == TABLES | {"alembic_version"}
