@@ -21,8 +21,8 @@ from tradedb.models import Trade
 READ_AND_SORT = 40_000
 """So many trades may be read (from an index alone) and sorted for one page, which takes some 15 ms. Of more, an index
 is walked in the list's order: then at least one in 250 of ten million matches."""
-READ_SESSION = 20_000
-"""A session of so many trades is read and sorted whole."""
+READ_SESSION = 3_000
+"""A session of so many trades is read and sorted whole: each of them may lie on a page of its own."""
 MAX_CELLS = 4_000
 
 SORT_COLUMNS: Mapping[str, InstrumentedAttribute[Any]] = {
