@@ -143,6 +143,17 @@ def _no_recovery() -> None:
     ledger.pending_intents = lambda *_: []
 
 
+def _forgetful_venue() -> None:
+    from trading_bot.venue.paper import PaperVenue
+
+    whole = PaperVenue.__init__
+
+    def begin(self: Any, name: str, path: Any, **rates: Any) -> None:
+        whole(self, name, None, **rates)
+
+    PaperVenue.__init__ = begin
+
+
 def _errors_swallowed() -> None:
     from tradedb.failures import DatabaseUnavailable
     from tradedb.manager import DatabaseManager
@@ -264,15 +275,18 @@ MUTANTS: dict[str, Mutant] = {
     "local-clock": Mutant(
         "the lease and the order of rows are by the bot's own clock", "I5|clock|within", _local_clock
     ),
-    "fill-apart": Mutant("a fill is committed before what follows from it", "I4|I8|I7", _fill_apart),
-    "no-recovery": Mutant("what was decided before the start is not looked for", "within|I8|I4", _no_recovery),
+    "fill-apart": Mutant("a fill is committed before what follows from it", "I4|I8|I7|not within", _fill_apart),
+    "no-recovery": Mutant("what was decided before the start is not looked for", "not within|I8", _no_recovery),
+    "forgetful-venue": Mutant(
+        "what the venue did dies with the bot", "not within|I8|ended by itself", _forgetful_venue
+    ),
     "errors-swallowed": Mutant("a write that failed is reported as done", "I1", _errors_swallowed),
     "full-spool-ignored": Mutant(
         "decisions go on without a place on the disk", "spool full|assert", _full_spool_ignored
     ),
     "migration-in-pieces": Mutant("a migration commits half way", "already exists|assert|Error", _migration_in_pieces),
     "leaked-connections": Mutant("connections are not given back", "I6|within", _leaked_connections),
-    "no-release": Mutant("a bot that ends keeps its lease", "hand-over", _no_release),
+    "no-release": Mutant("a bot that ends keeps its lease", "hand-over|given back|not within", _no_release),
     "no-migration-lock": Mutant("two migrators at once", "already exists|duplicate|exit code", _no_migration_lock),
     "no-session-lock": Mutant("two decisions about one account at once", "I2|I4", _no_session_lock),
 }

@@ -97,7 +97,7 @@ def test_one_of_two_bots_cut_off(bench: Bench, place: ComposePlace) -> None:
     assert took < LEASE["ttl_s"] + 5
 
 
-@pytest.mark.fault("F18", "no-recovery")
+@pytest.mark.fault("F18", "forgetful-venue")
 def test_a_container_out_of_memory(bench: Bench) -> None:
     for _ in range(2):
         bench.start("trades", "trades-1", **LEASE, where="128m", leak_mb=2)

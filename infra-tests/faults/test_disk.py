@@ -72,7 +72,7 @@ def test_no_room_for_tables(new_disk: Callable[[int], Path], server_on: ServerOn
     server = place.server.pid
     with bench.fault("disk full, tables"):
         ballast = fill(disk)
-        bench.wait_mark("rows-1", "waiting", timeout_s=90)
+        bench.wait_mark("trades-1", "waiting", timeout_s=90)
         time.sleep(2)
         ballast.unlink()
     for name in ("rows-1", "trades-1"):

@@ -140,8 +140,11 @@ class Trades(Writer):
 
     def follow(self, intent: Intent) -> None:
         """Send a decision that the venue does not have, and write down how it stands there."""
-        self.gate("sent")
-        report = self.venue.find(intent.intent_id) or self.venue.submit(intent)
+        report = self.venue.find(intent.intent_id)
+        if report is None:
+            self.gate("unsent")
+            report = self.venue.submit(intent)
+            self.gate("sent")
         self.call(
             "order",
             intent.intent_id,
