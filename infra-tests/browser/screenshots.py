@@ -23,7 +23,7 @@ from watch import ready, until
 
 FOLDER = CHECKOUT / "docs" / "pictures"
 MOST_BYTES = 1_500_000
-TALLEST = 1800
+TALLEST = 1400
 COLOURS = 128
 CLOSED = "SELECT count(*) FROM trades WHERE exchange = 'SIMULATED'"
 LONGEST = "SELECT session_id FROM trades WHERE session_id IS NOT NULL GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1"
@@ -64,7 +64,7 @@ def take(target: Target) -> list[Path]:
                 page.goto(f"/{name}")
                 found.append(keep(page, name))
             page.goto("/")
-            found.append(keep(page, "overview"))
+            found.append(keep(page, "overview", tallest=1260))
             page.goto(first_trade(page))
             found.append(keep(page, "trade"))
         with visit(browser, target.dashboard_url, WIDE, dark=True) as (context, _):
