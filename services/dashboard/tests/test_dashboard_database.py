@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -100,11 +101,11 @@ def test_who_takes_long_and_who_waits_is_named(
             cursor.execute("BEGIN; LOCK TABLE trades IN ACCESS EXCLUSIVE MODE")
         stuck.start()
         limits = Thresholds(idle_transaction_s=0.001, lock_wait_s=1e6)
-        for _ in range(600):
+        deadline = time.monotonic() + 60
+        facts = read_database_facts(manager, limits=limits)
+        while not (facts.state.waits.value and facts.state.long_sessions.value) and time.monotonic() < deadline:
+            time.sleep(0.05)
             facts = read_database_facts(manager, limits=limits)
-            if facts.state.waits.value and facts.state.long_sessions.value:
-                break
-            threading.Event().wait(0.05)
         [wait] = facts.state.waits.value or []
         assert wait.blocked_by == [f"postgres (pid {holder.info.backend_pid})"]
         long = {session.pid: session for session in facts.state.long_sessions.value or []}
@@ -207,6 +208,7 @@ def test_growth_is_what_was_seen_and_begins_after_a_while() -> None:
     assert sizes.seen(1500) is None
     now[0] = 900
     assert sizes.seen(1600) == (600, 900)
+    found = None
     for step in range(20):
         now[0] = 1000 + step * 600
         found = sizes.seen(2000 + step)
