@@ -125,7 +125,7 @@ class Trades(Writer):
                 ledger.load_curve(conn, account),
             )
 
-        found = self.call("load", "state", lambda: self.manager.transaction(work, name="state", idempotent=True))
+        found = self.call("load", "state", lambda: self.transact(work, "state"))
         self.session_id, newest, pending, at, self.account, self.curve = found
         self.cursor = newest.sequence
         self.working = {intent.intent_id: intent for intent in pending}
@@ -148,9 +148,7 @@ class Trades(Writer):
         self.call(
             "order",
             intent.intent_id,
-            lambda: self.manager.transaction(
-                lambda conn: ledger.record_order(conn, self.lease, intent, report), name="order", idempotent=True
-            ),
+            lambda: self.transact(lambda conn: ledger.record_order(conn, self.lease, intent, report), "order"),
         )
         if report.over and report.filled_quantity == self._recorded(intent):
             self.working.pop(intent.intent_id, None)

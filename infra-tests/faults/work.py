@@ -186,6 +186,13 @@ class Writer:
                 end |= {"outcome": "fail", "error": error.code}
                 raise
 
+    def transact(self, work: Callable[[Connection], T], name: str) -> T:
+        """Run a transaction that may be repeated, within the deadline and with the tries that were asked for."""
+        config = self.config
+        return self.manager.transaction(
+            work, name=name, deadline_s=config.deadline_s, retry=config.retry, idempotent=True
+        )
+
     def write(self, kind: str, key: str, work: Callable[[Connection], T], **body: Any) -> T:
         """Run a transaction that may be repeated, and record how it ended."""
         tries = 0
@@ -197,9 +204,7 @@ class Writer:
 
         with self.record.op(kind, key, **body) as end:
             try:
-                done = self.manager.transaction(
-                    counted, name=kind, deadline_s=self.config.deadline_s, retry=self.config.retry, idempotent=True
-                )
+                done = self.transact(counted, kind)
             except OutcomeUnknown as error:
                 end |= {"outcome": "unknown", "error": error.code}
                 raise
@@ -238,9 +243,7 @@ class Writer:
             done = select(func.count()).where(OrderIntent.session_id == session.id)
             return session.id, conn.execute(done).scalar_one()
 
-        self.session_id, self.n = self.call(
-            "load", "session", lambda: self.manager.transaction(work, name="session", deadline_s=self.config.deadline_s)
-        )
+        self.session_id, self.n = self.call("load", "session", lambda: self.transact(work, "session"))
 
     def step(self) -> None:
         """Write once."""
