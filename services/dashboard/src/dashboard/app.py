@@ -130,6 +130,8 @@ def create_app(
     shown = [
         Route("/", pages.overview),
         Route("/trades", pages.trades),
+        Route("/trades/{trade_id}", pages.trade),
+        Route("/strategies", pages.strategies),
         Route("/events", events.show),
         Route("/database", pages.database),
     ]

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from tradedb import DatabaseManager
@@ -20,6 +21,8 @@ from dashboard.reading.growth import SizeHistory
 from dashboard.reading.overview import DEFAULT_RANGE, RANGES, Overview, read_overview
 from dashboard.reading.schema import SchemaState
 from dashboard.reading.snapshots import Answer, Snapshots
+from dashboard.reading.strategies import Strategies, StrategyQuery, read_strategies
+from dashboard.reading.trade import TradeDetail, read_trade
 from dashboard.reading.trades import PAGE_SIZES, TradePage, TradeQuery, read_trades
 from dashboard.thresholds import Thresholds
 from dashboard.verdict import Verdict
@@ -28,10 +31,12 @@ from dashboard.web.render import Renderer
 
 T = TypeVar("T")
 MAX_ID = 2**63 - 1
+DRAWN_STRATEGIES = 12
+"""So many strategies have their distributions drawn; the table has them all."""
 
 
 class Pages:
-    """Overview, trades, database.
+    """Overview, trades, one trade, strategies, database.
 
     Args:
         manager: the way to the database.
@@ -92,6 +97,37 @@ class Pages:
         return self._render.page(
             request, "trades.html", page="trades", fresh=freshness(answer), seen=answer.value,
             query=answer.value.query, page_sizes=PAGE_SIZES,
+        )  # fmt: skip
+
+    async def trade(self, request: Request) -> Response:
+        """GET /trades/{trade_id}: one trade's own story."""
+        given = request.path_params["trade_id"]
+        if not (given.isascii() and given.isdigit() and len(given) < 20 and int(given) <= MAX_ID):
+            raise HTTPException(404)
+        answer = await self.ask(("trade", int(given)), partial(read_trade, trade_id=int(given)), "trade page")
+        if answer.value is None and answer.read_at is not None:
+            raise HTTPException(404)
+        if not isinstance(answer.value, TradeDetail):
+            return self.without_data(request, "trades", answer)
+        return self._render.page(request, "trade.html", page="trades", fresh=freshness(answer), seen=answer.value)
+
+    async def strategies(self, request: Request) -> Response:
+        """GET /strategies: side by side, with how results and durations are distributed."""
+        query = StrategyQuery.from_parameters(request.query_params)
+        answer = await self.ask(("strategies", query), partial(read_strategies, query=query), "strategies page")
+        if not isinstance(answer.value, Strategies):
+            return self.without_data(request, "strategies", answer)
+        drawn = [
+            (
+                row,
+                pictures.result_chart(f"results-{number}", row.results, strategy=row.strategy),
+                pictures.duration_chart(f"durations-{number}", row.durations, strategy=row.strategy),
+            )
+            for number, row in enumerate(answer.value.rows[:DRAWN_STRATEGIES], 1)
+        ]
+        return self._render.page(
+            request, "strategies.html", page="strategies", fresh=freshness(answer), seen=answer.value, query=query,
+            drawn=drawn,
         )  # fmt: skip
 
     async def database(self, request: Request) -> Response:
