@@ -109,11 +109,22 @@ class EmbeddedPlace(Place):
 
     def crash(self) -> None:
         self.server.kill()
-        self.server.start()
+        self._start_again()
 
     def restart(self) -> None:
         self.server.stop("fast")
-        self.server.start()
+        self._start_again()
+
+    def _start_again(self) -> None:
+        """Start the server where it was: ``start`` takes another port when the first try does not come up."""
+        port = self.server.port
+        for _ in range(5):
+            self.server.port = port
+            self.server.start()
+            if self.server.port == port:
+                return
+            self.server.stop("fast")
+        raise AssertionError(f"the server does not come up at port {port} again\n{self.server.log[-3000:]}")
 
     def kill_backend(self, pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
