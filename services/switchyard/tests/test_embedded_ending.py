@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -58,8 +59,16 @@ def test_a_service_that_does_not_listen_is_killed(start: Start, monkeypatch: pyt
 
 
 def test_a_server_that_nobody_reaps_is_over_when_it_has_ended(start: Start, tmp_path: Path) -> None:
-    code = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); time.sleep(600)"
+    # it says when it listens: a signal before that is lost where whoever started the tests ignores SIGINT
+    code = (
+        "import pathlib, signal, sys, time; signal.signal(signal.SIGINT, signal.SIG_DFL);"
+        " pathlib.Path(sys.argv[1], 'ready').touch(); time.sleep(600)"
+    )
     child = start(sys.executable, "-c", code, str(tmp_path))
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "ready").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     (tmp_path / "postmaster.pid").write_text(f"{child.pid}\n")
     server = Server(tmp_path, tmp_path, None, tmp_path / "note")
     assert server.stop_lost()
