@@ -57,7 +57,7 @@ def test_the_page_leads_to_the_file_of_its_own_filter(visitor: Any, rows: Any) -
     rows.bot()
     rows.history(7)
     page = visitor.get("/trades?source=BACKTEST&sort=pnl&from=2025-06-28").text
-    found = re.search(r'<a href="(/trades\.csv[^"]*)" download>Download as CSV</a>', page)
+    found = re.search(r'<a class="apart" href="(/trades\.csv[^"]*)" download>Download as CSV</a>', page)
     assert found
     listed = re.findall(r'<tr data-trade="(\d+)"', page)
     assert [row["id"] for row in table(visitor.get(found[1].replace("&amp;", "&")))] == listed
