@@ -288,7 +288,7 @@ MUTANTS: dict[str, Mutant] = {
     "leaked-connections": Mutant("connections are not given back", "I6|within", _leaked_connections),
     "no-release": Mutant("a bot that ends keeps its lease", "hand-over|given back|not within", _no_release),
     "no-migration-lock": Mutant("two migrators at once", "already exists|duplicate|exit code", _no_migration_lock),
-    "no-session-lock": Mutant("two decisions about one account at once", "I2|I4", _no_session_lock),
+    "no-session-lock": Mutant("two decisions about one account at once", "I2|I4|not within", _no_session_lock),
 }
 
 
