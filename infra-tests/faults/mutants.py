@@ -248,6 +248,15 @@ MUTANTS: dict[str, Mutant] = {
             "SELECT pg_reload_conf()",
         ),
     ),
+    "no-log": Mutant(
+        "decisions are in a table that a crash empties",
+        "I1|StateMoved|not within",
+        database=(
+            "ALTER TABLE venue_orders DROP CONSTRAINT venue_orders_client_order_id_fkey",
+            "ALTER TABLE fills DROP CONSTRAINT fills_intent_id_fkey",
+            "ALTER TABLE order_intents SET UNLOGGED",
+        ),
+    ),
     "no-tcp-user-timeout": Mutant(
         "unacknowledged data does not end a connection", "lasted", _setting("tcp_user_timeout_ms", 0)
     ),

@@ -41,7 +41,7 @@ def _container(bench: Bench, name: str) -> Container:
     return process
 
 
-@pytest.mark.fault("F1", "no-durable-commit")
+@pytest.mark.fault("F1", "no-log")
 def test_a_killed_database_container_has_what_it_acknowledged(bench: Bench, tier: Tier) -> None:
     _writers(bench)
     with bench.observed():
@@ -68,7 +68,7 @@ def test_a_frozen_database_container(bench: Bench, place: ComposePlace) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.fault("F5", "no-bound")
+@pytest.mark.fault("F5", "leaked-connections")
 def test_a_bot_taken_off_the_network(bench: Bench, place: ComposePlace) -> None:
     _writers(bench)
     with bench.fault("no network"), place.disconnected(_container(bench, "rows-1")):
@@ -111,11 +111,12 @@ def test_a_container_out_of_memory(bench: Bench) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.fault("F4", "fill-apart")
+@pytest.mark.fault("F4", "lost-connection-is-final")
 def test_a_restarted_database_container(bench: Bench) -> None:
     _writers(bench)
     for _ in range(3):
         with bench.fault("restart"):
             bench.place.restart()
         bench.wait_written(30)
-    bench.finish()
+    history, _ = bench.finish()
+    bench.nobody_was_sent_away(history)
