@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from bot_harness import (
@@ -27,8 +27,10 @@ from sqlalchemy import URL, Connection, func, insert, select
 from tradedb.manager import DatabaseManager
 from tradedb.models import AccountHistory, Fill, OrderIntent, Position, SystemEvent, Trade, TradingSession
 from trading_bot.feeds import SIMULATED
+from trading_bot.feeds.candles import Candle
 from trading_bot.lease import LeadershipLost
 from trading_bot.status import Status
+from trading_bot.strategies import Decision
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -274,6 +276,58 @@ def test_another_symbol_gets_an_account_of_its_own_and_the_old_one_ends_when_it_
 
     assert manager.read(look, name="look") == [("BTCUSDT", held), ("ETHUSDT", True)]
     check_books(manager)
+
+
+class Told:
+    """Wants what the test wants."""
+
+    name = "Told"
+    warmup = 1
+
+    def __init__(self, target: Literal["LONG", "FLAT"] = "LONG") -> None:
+        self.target: Literal["LONG", "FLAT"] = target
+
+    def decide(self, candles: Sequence[Candle]) -> Decision:
+        return Decision(self.target, "told")
+
+    def config(self) -> dict[str, Any]:
+        return {}
+
+
+@pytest.mark.parametrize("leg", ["ENTRY", "EXIT"])
+def test_an_order_that_rests_on_another_symbol_keeps_nobody_from_trading(
+    manager: DatabaseManager, tmp_path: Path, leg: str
+) -> None:
+    clock, told = Clock(), Told()
+    bot = make_bot(manager, clock, tmp_path, strategy=told)
+    for _ in range(100):  # until an order rests, a part of it still to be filled
+        run_candles(bot, clock, 1)
+        assert bot._desk is not None
+        if leg in [intent.leg for intent in bot._desk.working.values()]:
+            break
+        told.target = "FLAT" if bot._desk.account().position else "LONG"
+    assert bot._desk is not None
+    (resting,) = bot._desk.working.values()
+    assert resting.leg == leg
+    kill(bot)
+    expire_lease(manager)
+    two = make_bot(manager, clock, tmp_path, holder="two", bot_symbol="ETHUSDT", strategy=Told())
+    run_candles(two, clock, 3)
+    assert two._desk is not None
+    assert two._desk.account().position is not None, "it trades its own symbol"
+    statuses = {row[0]: row[3] for row in facts(manager)["intents"]}
+    # an entry that nobody wants any more is taken back; an exit is still the venue's to fill
+    assert statuses[resting.intent_id] == ("CANCELLED" if leg == "ENTRY" else "PENDING")
+    check_books(manager)
+    kill(two)
+    expire_lease(manager)
+    again = make_bot(manager, clock, tmp_path, holder="three", strategy=Told("FLAT"))
+    run_candles(again, clock, 8)
+    statuses = {row[0]: row[3] for row in facts(manager)["intents"]}
+    assert "PENDING" not in statuses.values()
+    assert statuses[resting.intent_id] == ("CANCELLED" if leg == "ENTRY" else "FILLED")
+    assert check_books(manager) >= 1
+    kill(again)
 
 
 def test_fills_that_do_not_add_up_stop_the_bot_and_say_so(manager: DatabaseManager, tmp_path: Path) -> None:

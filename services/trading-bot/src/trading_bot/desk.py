@@ -76,7 +76,7 @@ class Desk:
             account=account,
             day_start_balance=self.books().curve.first_balance_of_day(account.balance),
             closed_by_risk=closed_by_risk(self._exit_reason),
-            resting=next((intent.leg for intent in self.working.values()), None),
+            resting=next((intent.leg for intent in self._of_account(self.session.id)), None),
             halt=halt,
         )
 
@@ -147,8 +147,9 @@ class Desk:
         """Whether a decision that the venue never heard of may still be sent: the account is as it was decided on."""
         if (now - intent.signal_time).total_seconds() > self.kit.fresh_s:
             return False
-        if any(other in self._reported for other in self.working if other != intent.intent_id):
-            return False  # another order is being filled
+        others = (other.intent_id for other in self._of_account(intent.session_id) if other is not intent)
+        if any(other in self._reported for other in others):
+            return False  # another order of the account is being filled
         position = self._accounts.of(intent.session_id).account.position
         if intent.leg == "ENTRY":
             return position is None
@@ -158,10 +159,30 @@ class Desk:
         )
 
     def cancel_entries(self) -> None:
-        """Take back what entries have not bought yet."""
-        for intent in [intent for intent in self.working.values() if intent.leg == "ENTRY"]:
+        """Take back what the account's entries have not bought yet."""
+        for intent in self._of_account(self.session.id):
+            if intent.leg == "ENTRY":
+                with self.kit.asking_venue():
+                    self.kit.venue.void(intent)
+
+    def cancel_foreign_entries(self) -> None:
+        """Take back what the entries of other accounts have not bought yet: nobody looks at their market any more."""
+        for intent in self.working.values():
+            if intent.leg == "EXIT" or intent.session_id == self.session.id:
+                continue
             with self.kit.asking_venue():
                 self.kit.venue.void(intent)
+                self.kit.diary.tell(
+                    "RECOVERY",
+                    "warning",
+                    f"entry {intent.intent_id} ({intent.quantity:f} {intent.symbol}) is of another account: what it has"
+                    " not bought is cancelled",
+                    session_id=intent.session_id,
+                )
+
+    def _of_account(self, session_id: int) -> list[Intent]:
+        """Return the decisions of one account that are not over, oldest first."""
+        return [intent for intent in self.working.values() if intent.session_id == session_id]
 
     def snapshot(self, price: Decimal) -> None:
         """Write a point of the equity curve.

@@ -18,6 +18,7 @@ from trading_bot.halts import Halts
 
 REFUSALS_TOLD_EVERY_S = 60.0
 REFUSED_CODE = "BOT-022"
+DISTRUSTED_AFTER = 3  # refused candles in a row
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,9 @@ class Market:
         self._window: deque[Candle] = deque(maxlen=window)
         self._refusals: Counter[str] = Counter()
         self._told_at: dict[str, float] = {}
+        self._past_read = False
+        self._unread: list[Candle] = []  # came, but the past that leads up to them could not be asked for
+        self._refused_in_a_row = 0
         self.refused = 0
 
     @property
@@ -54,23 +58,39 @@ class Market:
     def poll(self, now: datetime) -> list[Candle]:
         """Return the candles that closed since the last call, oldest first; none while the feed does not answer."""
         try:
-            candles = self._feed.poll(now)
-            if candles and self._broken_before(candles[0]):
-                past = self._feed.history(self._window.maxlen or 0, now)
-                self._window.clear()
-                self._window.extend(candle for candle in past if candle.index < candles[0].index)
+            if not self._past_read:  # before the first candle: there is nothing else to hold its price against
+                self._read_past(now, before=None)
+                self._past_read = True
+            self._unread += self._feed.poll(now)
+            if self._unread and self._broken_before(self._unread[0]):
+                self._read_past(now, before=self._unread[0].index)
         except SwitchyardError as error:
             if not error.code.startswith("BOT-02"):
                 raise
             self._halts.set("feed", f"{error.code}: {error.what}", error_code=error.code)
             return []
-        self._halts.set("feed", None)
+        candles, self._unread = self._unread, []
+        if candles:
+            self._refused_in_a_row = 0
         self._window.extend(candles)
+        self._halts.set("feed", self._distrust(), error_code=REFUSED_CODE)
         return candles
 
     def close(self) -> None:
         """Close the feed."""
         self._feed.close()
+
+    def _read_past(self, now: datetime, *, before: int | None) -> None:
+        """Fill the window with what closed before a candle; before none: with the newest."""
+        past = self._feed.history(self._window.maxlen or 0, now)
+        self._window.clear()
+        self._window.extend(candle for candle in past if before is None or candle.index < before)
+
+    def _distrust(self) -> str | None:
+        """Return why nothing is to be opened on this feed now; None when its last candle was sound."""
+        if self._refused_in_a_row < DISTRUSTED_AFTER:
+            return None
+        return f"{REFUSED_CODE}: the feed's last {DISTRUSTED_AFTER} candles or more were refused; the events say why"
 
     def _broken_before(self, candle: Candle) -> bool:
         """Whether the window does not lead up to this candle: at the start, and after a gap."""
@@ -79,6 +99,7 @@ class Market:
     def _refused(self, refusal: Refusal) -> None:
         """Count it, and tell of it when the minute of its reason is over."""
         self.refused += 1
+        self._refused_in_a_row += refusal.refused
         self._refusals[refusal.reason] += 1
         last = self._told_at.get(refusal.reason)
         if last is not None and time.monotonic() < last + REFUSALS_TOLD_EVERY_S:

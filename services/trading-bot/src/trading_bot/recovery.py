@@ -232,6 +232,7 @@ def _ask_venue(desk: Desk, now: datetime, restored: list[Intent], found: Found) 
     desk.intake.working = {
         intent.intent_id: intent for intent in [*restored, *pending]
     }  # restored: their orders lack a row
+    desk.cancel_foreign_entries()
     found.intents_resubmitted, found.intents_cancelled = desk.follow(now)
     desk.intake.collect()
     desk.intake.record()
