@@ -163,7 +163,12 @@ class Trades(Writer):
         leg = "EXIT" if position else "ENTRY"
         return Intent(
             intent_id=intent_id(
-                strategy=name, symbol=SYMBOL, signal_time=candle.close_time, leg=leg, n=self.config.variant
+                venue=self.terms.venue,
+                strategy=name,
+                symbol=SYMBOL,
+                signal_time=candle.close_time,
+                leg=leg,
+                n=self.config.variant,
             ),
             session_id=self.session_id,
             strategy_name=name,

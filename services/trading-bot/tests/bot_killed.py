@@ -26,7 +26,7 @@ from tradedb.manager import DatabaseManager
 from tradedb.models import Base, SystemEvent
 
 CANDLES = 6  # an entry that is cancelled when it is filled in part, its exit in parts, another entry
-BEGIN = START + timedelta(seconds=18)
+BEGIN = START + timedelta(seconds=114)
 
 
 @dataclass

@@ -132,7 +132,7 @@ def test_a_restarted_bot_goes_on_with_the_session_the_position_and_the_balance(
 
 EVERY_POINT = bool(os.environ.get("SWITCHYARD_EVERY_POINT"))
 CANDLES = 6  # an entry that is cancelled when it is filled in part, its exit in parts, another entry
-BEGIN = START + timedelta(seconds=18)
+BEGIN = START + timedelta(seconds=114)
 STEP = {"sqlite": 11, "postgresql": 23}  # of the points: each one, as SWITCHYARD_EVERY_POINT=1 has it, takes minutes
 
 

@@ -28,7 +28,7 @@ from trading_bot.spooled import Decided, FactSpool
 from trading_bot.status import Status
 from trading_bot.strategies import Decision
 
-BEGIN = START + timedelta(seconds=18)
+BEGIN = START + timedelta(seconds=114)
 
 
 class Away:
@@ -120,12 +120,14 @@ def test_facts_of_an_outage_wait_in_the_spool_and_are_recorded_once_it_is_over(
     database: Away, bots: Callable[..., Bot]
 ) -> None:
     clock, status = Clock(at=BEGIN), Status()
-    bot = bots(database, clock, status=status, strategy=Told())
-    while not facts(database)["fills"]:
+    strategy = Told()
+    bot = bots(database, clock, status=status, strategy=strategy)
+    passes(bot, clock, 1)
+    assert bot._desk is not None
+    while not bot._desk.working:  # until an order is filled in part
+        strategy.target = "FLAT" if bot._desk.account().position else "LONG"
         passes(bot, clock, 1)
     before = len(facts(database)["fills"])
-    assert bot._desk is not None
-    assert bot._desk.working, "an order that is filled in part: the test needs one"
     database.away = True
     passes(bot, clock, 6)
     now = status.get()

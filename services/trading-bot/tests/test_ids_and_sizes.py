@@ -32,11 +32,11 @@ def test_fees_are_rounded_up() -> None:
 
 
 def test_the_id_of_a_decision_depends_on_the_decision_and_nothing_else() -> None:
-    this: dict[str, Any] = {"strategy": "S", "symbol": "BTCUSDT", "signal_time": NOON, "leg": "ENTRY"}
+    this: dict[str, Any] = {"venue": "V", "strategy": "S", "symbol": "BTCUSDT", "signal_time": NOON, "leg": "ENTRY"}
     same_moment = {**this, "signal_time": NOON.astimezone(timezone(timedelta(hours=5)))}
-    assert intent_id(**this) == intent_id(**same_moment) == "b1fb455904e1d7cb9c874305e4c6cee1"
+    assert intent_id(**this) == intent_id(**same_moment) == "33f41ed618c6cd2bf67fd6e7580619e3"
     others = [
-        {**this, "strategy": "T"}, {**this, "symbol": "ETHUSDT"}, {**this, "leg": "EXIT"}, {**this, "n": 1},
-        {**this, "signal_time": NOON + timedelta(seconds=2)},
+        {**this, "venue": "W"}, {**this, "strategy": "T"}, {**this, "symbol": "ETHUSDT"}, {**this, "leg": "EXIT"},
+        {**this, "n": 1}, {**this, "signal_time": NOON + timedelta(seconds=2)},
     ]  # fmt: skip
-    assert len({intent_id(**that) for that in [this, *others]}) == 6
+    assert len({intent_id(**that) for that in [this, *others]}) == 7

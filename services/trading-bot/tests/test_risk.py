@@ -148,10 +148,10 @@ def test_a_signal_becomes_an_order_of_the_right_size_and_its_reason_fits_the_row
 def test_an_order_becomes_an_intent_that_names_what_it_closes() -> None:
     candle, strategy = a_candle(n=3), Says()
     bought = as_intent(
-        Order("ENTRY", Decimal(5), "r"), strategy=strategy, account=flat().account, candle=candle, venue="V"
+        Order("ENTRY", Decimal(5), "r"), strategy=strategy.name, account=flat().account, candle=candle, venue="V"
     )
     sold = as_intent(
-        Order("EXIT", Decimal(5), "r"), strategy=strategy, account=holding().account, candle=candle, venue="V"
+        Order("EXIT", Decimal(5), "r"), strategy=strategy.name, account=holding().account, candle=candle, venue="V"
     )
     assert (bought.side, bought.entry_intent_id) == ("BUY", None)
     assert (sold.side, sold.entry_intent_id) == ("SELL", "entry")
@@ -237,3 +237,10 @@ def test_cheap_things_have_finer_prices(price: str, step: str) -> None:
     assert price_after_slippage(Decimal(price), "BUY", Decimal(0)) == Decimal(price)
     paid = price_after_slippage(Decimal(price), "BUY", Decimal("0.0001"))
     assert Decimal(price) * Decimal("1.0001") <= paid <= Decimal(price) * Decimal("1.001")
+
+
+def test_a_price_finer_than_fills_can_be_is_refused() -> None:
+    entry = check_entry(LIMITS, price=Decimal("0.0000000001"), balance=Decimal(10_000))
+    assert entry.quantity == 0
+    assert "too fine" in str(entry.refusal)
+    assert check_entry(LIMITS, price=Decimal("0.000001"), balance=Decimal(10_000)).quantity > 0

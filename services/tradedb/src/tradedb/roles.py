@@ -125,7 +125,16 @@ def _ledger(*updatable: str) -> dict[str, tuple[str, ...]]:
 
 TABLE_GRANTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "trading_sessions": _ledger(
-        "end_time", "is_active", "final_balance", "total_pnl", "total_trades", "win_rate", "max_drawdown", "updated_at"
+        "end_time",
+        "is_active",
+        "final_balance",
+        "total_pnl",
+        "total_trades",
+        "win_rate",
+        "max_drawdown",
+        "strategy_config",
+        "timeframe",
+        "updated_at",
     ),
     # an entry is filled in parts, so what a position holds, and at which mean price, changes; the fills do not
     "positions": _ledger(

@@ -6,6 +6,7 @@ to the spool and positions are closed. Nothing is ever sent to the venue again u
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 import threading
@@ -99,7 +100,7 @@ class Bot:
             halts=self._halts,
             terms=ledger.SessionTerms(
                 strategy_name=strategy.name,
-                strategy_config=strategy.config(),
+                strategy_config=json.loads(json.dumps(strategy.config())),  # as it is read back
                 symbol=feed.symbol,
                 timeframe=f"{feed.interval_s}s",
                 venue=venue.name,
@@ -178,6 +179,7 @@ class Bot:
         desk = self._trusted_desk()
         self._say_trouble_is_over()
         self._trader.settle(desk)
+        self._upkeep.watch_limits(desk)  # a new day, or the fills of this candle
         self._trader.trade(desk)
         self._upkeep.keep(desk)
         self._write_events()

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+
+from tradedb.errors import SwitchyardError
 
 from trading_bot.books import Account
 from trading_bot.feeds.candles import Candle
 from trading_bot.ids import intent_id
 from trading_bot.orders import Intent, Leg
 from trading_bot.risk import RiskLimits, check_entry, check_position, halted
-from trading_bot.strategies import Strategy
+from trading_bot.strategies import Decision, Strategy
 
 _REASON_CHARACTERS = 100  # trades.exit_reason
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,10 @@ class Verdict:
 NOTHING = Verdict()
 
 
+class StrategyFault(SwitchyardError):
+    """A strategy failed, or said what no strategy may say: nothing is decided on it. Risk was asked before."""
+
+
 def window(strategy: Strategy) -> int:
     """Return how many candles ``judge`` wants to see: one more than the strategy, to know what is a fresh signal."""
     return strategy.warmup + 1
@@ -69,6 +78,8 @@ def judge(strategy: Strategy, limits: RiskLimits, candles: Sequence[Candle], sta
     Risk goes before strategy: a stop that was touched closes the position also where the strategy would keep it, and
     nothing is opened in the same candle. What risk closed is not bought again on the signal that it was bought on: the
     strategy must have said FLAT in between, in the candle before.
+
+    Raises: StrategyFault BOT-029, the strategy gave no answer to act on.
 
     Args:
         strategy: says what to hold.
@@ -85,7 +96,7 @@ def judge(strategy: Strategy, limits: RiskLimits, candles: Sequence[Candle], sta
             return _out(held.quantity, reason, standing)
     if len(candles) < strategy.warmup:
         return NOTHING
-    decision = strategy.decide(candles)
+    decision = _asked(strategy, candles)
     if decision.target == "FLAT":
         if held is not None:
             return _out(held.quantity, decision.reason, standing)
@@ -105,21 +116,23 @@ def judge(strategy: Strategy, limits: RiskLimits, candles: Sequence[Candle], sta
     return Verdict(Order("ENTRY", entry.quantity, decision.reason[:_REASON_CHARACTERS]))
 
 
-def as_intent(order: Order, *, strategy: Strategy, account: Account, candle: Candle, venue: str) -> Intent:
+def as_intent(order: Order, *, strategy: str, account: Account, candle: Candle, venue: str) -> Intent:
     """Return the intent of an order that ``candle`` led to: the same for whoever decides the same.
 
     Args:
         order: what ``judge`` said.
-        strategy: it was asked about this one.
+        strategy: the name of the one that trades on the account.
         account: and this account.
         candle: the last one that was looked at.
         venue: the name of the venue that shall carry it out.
     """
     held = account.position
     return Intent(
-        intent_id=intent_id(strategy=strategy.name, symbol=candle.symbol, signal_time=candle.close_time, leg=order.leg),
+        intent_id=intent_id(
+            venue=venue, strategy=strategy, symbol=candle.symbol, signal_time=candle.close_time, leg=order.leg
+        ),
         session_id=account.session_id,
-        strategy_name=strategy.name,
+        strategy_name=strategy,
         venue=venue,
         symbol=candle.symbol,
         side="BUY" if order.leg == "ENTRY" else "SELL",
@@ -132,6 +145,31 @@ def as_intent(order: Order, *, strategy: Strategy, account: Account, candle: Can
     )
 
 
+def _asked(strategy: Strategy, candles: Sequence[Candle]) -> Decision:
+    """Return what a strategy says: it may be anybody's code, and is held to what a strategy may say."""
+    try:
+        decision = strategy.decide(candles)
+    except Exception as error:
+        log.exception("strategy_failed", extra={"strategy": strategy.name, "code": "BOT-029"})
+        raise _fault(strategy, f"decide() raised {type(error).__name__}: {error}") from error
+    if not isinstance(decision, Decision) or decision.target not in ("LONG", "FLAT"):
+        raise _fault(strategy, f"decide() returned {decision!r:.100}, expected Decision('LONG' or 'FLAT', reason)")
+    if not isinstance(decision.reason, str):
+        raise _fault(strategy, f"decide() gave {decision.reason!r:.100} as its reason, expected text")
+    # as databases take it: no NUL, no half of a surrogate pair
+    sound = decision.reason.replace("\x00", "").encode(errors="replace").decode()
+    return decision if sound == decision.reason else Decision(decision.target, sound)
+
+
+def _fault(strategy: Strategy, what: str) -> StrategyFault:
+    return StrategyFault(
+        "BOT-029",
+        f"strategy {strategy.name}: {what}"[:300],
+        why="No decision was taken on it; stop loss and take profit still close the position.",
+        fix="mend the strategy, or set BOT_STRATEGY to another one; trading-bot backtest asks it about the past",
+    )
+
+
 def _out(quantity: Decimal, reason: str, standing: Standing) -> Verdict:
     """Sell what is held, and buy no more of it."""
     return Verdict(Order("EXIT", quantity, reason[:_REASON_CHARACTERS]), cancel=standing.resting == "ENTRY")
@@ -140,4 +178,4 @@ def _out(quantity: Decimal, reason: str, standing: Standing) -> Verdict:
 def _fresh(strategy: Strategy, candles: Sequence[Candle]) -> bool:
     """Whether the strategy did not yet want to hold anything one candle ago."""
     before = candles[:-1]
-    return len(before) >= strategy.warmup and strategy.decide(before).target == "FLAT"
+    return len(before) >= strategy.warmup and _asked(strategy, before).target == "FLAT"

@@ -13,9 +13,10 @@ from decimal import Decimal
 from trading_bot import ledger
 from trading_bot.accounts import Accounts, Books
 from trading_bot.books import Account, DoesNotFit
-from trading_bot.decisions import Standing
+from trading_bot.decisions import Order, Standing, as_intent
+from trading_bot.feeds.candles import Candle
 from trading_bot.intake import Intake
-from trading_bot.kit import Kit
+from trading_bot.kit import CALL_DEADLINE_S, Kit
 from trading_bot.orders import Intent, OrderReport
 from trading_bot.risk import closed_by_risk
 from trading_bot.spool import SpoolFull
@@ -44,6 +45,7 @@ class Desk:
         self._identity = identity
         self._exit_reason = exit_reason
         self._reported: set[str] = set()  # orders that have their row
+        self.left_open: list[ledger.Session] = []  # accounts of other strategies on our market that hold something
 
     @property
     def working(self) -> dict[str, Intent]:
@@ -74,7 +76,7 @@ class Desk:
         account = self.account()
         return Standing(
             account=account,
-            day_start_balance=self.books().curve.first_balance_of_day(account.balance),
+            day_start_balance=self.books().curve.first_balance_of_day(),
             closed_by_risk=closed_by_risk(self._exit_reason),
             resting=next((intent.leg for intent in self._of_account(self.session.id)), None),
             halt=halt,
@@ -87,7 +89,7 @@ class Desk:
         number = self._spool_decision(intent)
         if number is None and intent.leg == "ENTRY":
             return
-        kit, account = self.kit, self.books().account
+        kit, account = self.kit, self.books(intent.session_id).account
         status = kit.transaction(
             lambda conn: ledger.place_intent(conn, kit.lease, account, intent), "intent-place", idempotent=True
         )
@@ -114,7 +116,7 @@ class Desk:
 
     def _begin(self, intent: Intent) -> None:
         self.working[intent.intent_id] = intent
-        if intent.leg == "EXIT":
+        if intent.leg == "EXIT" and intent.session_id == self.session.id:
             self._exit_reason = intent.reason
 
     def follow(self, now: datetime) -> tuple[int, int]:
@@ -184,6 +186,40 @@ class Desk:
         """Return the decisions of one account that are not over, oldest first."""
         return [intent for intent in self.working.values() if intent.session_id == session_id]
 
+    def sell_what_was_left(self, candle: Candle) -> None:
+        """Close what accounts of other strategies hold on our market, and end those that hold nothing any more.
+
+        Raises: LeadershipLost, StateMoved, SwitchyardError.
+        """
+        for other in list(self.left_open):
+            position = self.books(other.id).account.position
+            if self._of_account(other.id):
+                continue  # on its way out
+            if position is None:
+                if self.end_account(other):
+                    self.left_open.remove(other)
+                continue
+            self.place(
+                as_intent(
+                    Order("EXIT", position.quantity, "its strategy is configured no longer"),
+                    strategy=other.terms.strategy_name,
+                    account=self.books(other.id).account,
+                    candle=candle,
+                    venue=self.kit.venue.name,
+                )
+            )
+
+    def end_account(self, other: ledger.Session) -> bool:
+        """End an account that is no longer traded, and say so; False, and nothing done, while it holds something."""
+        kit, account = self.kit, self.books(other.id).account
+        ended = kit.transaction(
+            lambda conn: ledger.end_session(conn, kit.lease, account), "session-end", deadline_s=CALL_DEADLINE_S
+        )
+        if ended:
+            said = f"session {other.id} is of another strategy, symbol or venue: ended"
+            kit.diary.tell("SESSION_END", "info", said, session_id=other.id)
+        return ended
+
     def snapshot(self, price: Decimal) -> None:
         """Write a point of the equity curve.
 
@@ -198,7 +234,8 @@ class Desk:
     def _spool_decision(self, intent: Intent) -> int | None:
         """Put a decision on the disk; None where that has no room, which halts entries."""
         try:
-            return self.kit.spool.add_intent(intent, self.session.terms)
+            account = next((other for other in self.left_open if other.id == intent.session_id), self.session)
+            return self.kit.spool.add_intent(intent, account.terms)
         except SpoolFull as full:
             self.kit.halts.set("spool", full.what, severity="error", error_code=full.code)
             return None

@@ -28,9 +28,9 @@ class Halts:
         """Return every reason there is now."""
         return tuple(self._reasons.values())
 
-    def why(self) -> str | None:
-        """Return one reason against entries; None when there is none."""
-        return next(iter(self._reasons.values()), None)
+    def why(self, *, but: str) -> str | None:
+        """Return one reason against entries, other than the one of that name; None when there is none."""
+        return next((reason for name, reason in self._reasons.items() if name != but), None)
 
     def set(self, name: str, reason: str | None, *, severity: str = "warning", error_code: str | None = None) -> None:
         """Say what holds now: a reason, or None when it is over. The same name with other words is no news."""

@@ -8,17 +8,18 @@ from hashlib import blake2b
 _DIGEST_BYTES = 16
 
 
-def intent_id(*, strategy: str, symbol: str, signal_time: datetime, leg: str, n: int = 0) -> str:
+def intent_id(*, venue: str, strategy: str, symbol: str, signal_time: datetime, leg: str, n: int = 0) -> str:
     """Return the id of the decision: deciding the same thing again gives the same one.
 
     Args:
+        venue: where it is to be carried out: the same signal on another venue is another decision.
         strategy: its name.
         symbol: like ``BTCUSDT``.
         signal_time: close of the candle that was decided on, aware.
         leg: ``ENTRY`` or ``EXIT``.
         n: number of the order, when one decision makes several.
     """
-    return _digest("intent", strategy, symbol, signal_time.astimezone(UTC).isoformat(), leg, str(n))
+    return _digest("intent", venue, strategy, symbol, signal_time.astimezone(UTC).isoformat(), leg, str(n))
 
 
 def paper_order_id(intent: str) -> str:

@@ -18,7 +18,7 @@ from trading_bot import ledger
 from trading_bot.desk import Desk
 from trading_bot.feeds.candles import Candle
 from trading_bot.identity import server_identity
-from trading_bot.kit import CALL_DEADLINE_S, RECOVERY_DEADLINE_S, Kit
+from trading_bot.kit import RECOVERY_DEADLINE_S, Kit
 from trading_bot.orders import Intent, VenueFill
 from trading_bot.spool import Opened
 from trading_bot.spooled import Decided, Noted
@@ -142,6 +142,14 @@ def _open_session(kit: Kit) -> ledger.Session:
                 message=f"new paper trading session on {session.terms.venue} {session.terms.symbol}",
                 session_id=session.id,
             )
+        if session.changed is not None:
+            ledger.write_event(
+                conn,
+                event_type="SESSION_CHANGE",
+                severity="info",
+                message=f"session {session.id} is traded with other settings from now on: {session.changed}",
+                session_id=session.id,
+            )
         return session
 
     return kit.transaction(work, "session-open")
@@ -239,19 +247,15 @@ def _ask_venue(desk: Desk, now: datetime, restored: list[Intent], found: Found) 
 
 
 def _end_others(desk: Desk) -> None:
-    """End our accounts of another strategy, symbol or venue, unless they hold something."""
-    kit = desk.kit
+    """End our accounts of another strategy, symbol or venue; what one of them holds is sold first, where it can be."""
+    kit, ours = desk.kit, desk.session.terms
     for other in kit.read(lambda conn: ledger.other_active_sessions(conn, desk.session.id), "sessions-other"):
-        account = desk.books(other).account
-        ended = kit.transaction(
-            lambda conn, account=account: ledger.end_session(conn, kit.lease, account),
-            "session-end",
-            deadline_s=CALL_DEADLINE_S,
-        )
-        said = "ended" if ended else "left open, because it holds a position"
-        kit.diary.tell(
-            "SESSION_END" if ended else "ALERT",
-            "info" if ended else "warning",
-            f"session {other} is of another strategy, symbol or venue: {said}",
-            session_id=other,
-        )
+        if desk.end_account(other):
+            continue
+        named = f"session {other.id} ({other.terms.strategy_name} on {other.terms.venue} {other.terms.symbol})"
+        if (other.terms.venue, other.terms.symbol) == (ours.venue, ours.symbol):
+            desk.left_open.append(other)
+            said = "its strategy is configured no longer: what it holds is sold at the next candle"
+        else:
+            said = "it holds a position, and nobody reads its prices any more: set its symbol and feed back to sell it"
+        kit.diary.tell("ALERT", "warning", f"{named}: {said}", session_id=other.id)

@@ -11,7 +11,7 @@ from decimal import ROUND_DOWN, Decimal
 
 from trading_bot.feeds.candles import Candle
 from trading_bot.settings import BotSettings
-from trading_bot.sizing import MIN_NOTIONAL, QUANTITY_STEP, entry_quantity
+from trading_bot.sizing import FINEST_PRICE_STEP, MIN_NOTIONAL, MIN_PRICE, QUANTITY_STEP, entry_quantity
 
 _ZERO = Decimal(0)
 _HUNDRED = Decimal(100)
@@ -63,6 +63,8 @@ def check_entry(
     """
     if halt is not None:
         return Entry(_ZERO, halt)
+    if price < MIN_PRICE:
+        return Entry(_ZERO, f"a price of {price:.3g} is too fine: fills are rounded to {FINEST_PRICE_STEP:f}")
     quantity = entry_quantity(balance=balance, price=price, fraction=limits.position_fraction)
     room = balance * limits.max_exposure_percent / _HUNDRED - exposure
     if quantity * price > room:

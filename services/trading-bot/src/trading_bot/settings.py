@@ -143,4 +143,10 @@ class BotSettings(BaseSettings):
     def _fits_together(self) -> BotSettings:
         if self.bot_lease_renew_s + self.bot_lease_margin_s >= self.bot_lease_ttl_s:
             raise ValueError("BOT_LEASE_RENEW_S + BOT_LEASE_MARGIN_S must be less than BOT_LEASE_TTL_S")
+        dearest = self.bot_position_fraction * (1 + self.bot_slippage_rate) * (1 + self.bot_fee_rate)
+        if dearest > 1:
+            raise ValueError(
+                f"BOT_POSITION_FRACTION with BOT_SLIPPAGE_RATE and BOT_FEE_RATE on top is {dearest:.3f} of the "
+                "balance: more than there is"
+            )
         return self

@@ -12,7 +12,8 @@ from decimal import ROUND_DOWN, ROUND_UP, Decimal
 
 PRICE_STEP = Decimal("0.01")
 _FINER_STEPS = ((Decimal(100), PRICE_STEP), (Decimal(1), Decimal("0.0001")), (Decimal("0.01"), Decimal("0.000001")))
-_FINEST_STEP = Decimal("0.00000001")
+FINEST_PRICE_STEP = Decimal("0.00000001")
+MIN_PRICE = FINEST_PRICE_STEP * 100  # below it, rounding to a step is more than a percent of the price
 QUANTITY_STEP = Decimal("0.000001")
 FEE_STEP = Decimal("0.00000001")
 MIN_NOTIONAL = Decimal(10)
@@ -32,7 +33,7 @@ def entry_quantity(*, balance: Decimal, price: Decimal, fraction: Decimal) -> De
 
 def price_step(price: Decimal) -> Decimal:
     """Return the step of prices near ``price``: at most a ten-thousandth of it, down to 8 decimals."""
-    return next((step for least, step in _FINER_STEPS if price >= least), _FINEST_STEP)
+    return next((step for least, step in _FINER_STEPS if price >= least), FINEST_PRICE_STEP)
 
 
 def fee_of(*, price: Decimal, quantity: Decimal, rate: Decimal) -> Decimal:

@@ -44,6 +44,7 @@ class Trader:
         self._market = market
         self._now = now
         self._undecided: deque[Candle] = deque(maxlen=UNDECIDED_CANDLES)
+        self._refused = False  # the entry that the strategy wants, and somebody was told
 
     @property
     def undecided(self) -> list[Candle]:
@@ -70,6 +71,7 @@ class Trader:
             self.settle(desk)
         if verdict.order is not None and (intent := self._intent(desk, verdict.order)) is not None:
             desk.place(intent)
+        desk.sell_what_was_left(self._undecided[-1])
         self._undecided.clear()
 
     def trade_without_database(self, desk: Desk) -> None:
@@ -97,7 +99,8 @@ class Trader:
 
     def _verdict(self, desk: Desk) -> decisions.Verdict:
         """Judge the newest candle; of those before it that nobody judged, only a stop or a goal they touched counts."""
-        standing = desk.standing(self._kit.halts.why())
+        halts = self._kit.halts
+        standing = desk.standing(halts.why(but="strategy"))  # which is asked below
         held = standing.account.position
         if held is not None and standing.resting != "EXIT":
             for candle in list(self._undecided)[:-1]:
@@ -105,7 +108,23 @@ class Trader:
                 if reason is not None and candle.open_time >= held.opened_at:
                     order = decisions.Order("EXIT", held.quantity, reason)
                     return decisions.Verdict(order, cancel=standing.resting == "ENTRY")
-        return decisions.judge(self._strategy, self._limits, self._market.window, standing)
+        try:
+            verdict = decisions.judge(self._strategy, self._limits, self._market.window, standing)
+        except decisions.StrategyFault as fault:
+            halts.set("strategy", f"{fault.code}: {fault.what}", severity="error", error_code=fault.code)
+            return decisions.NOTHING
+        halts.set("strategy", None)
+        self._say_refusal(verdict, standing.halt)
+        return verdict
+
+    def _say_refusal(self, verdict: decisions.Verdict, halt: str | None) -> None:
+        """Say once why an entry that the strategy goes on to want is not made, where no halt says so already."""
+        if verdict.refusal is None or verdict.refusal == halt:
+            self._refused = self._refused and verdict.refusal is not None
+        elif not self._refused:
+            self._refused = True
+            log.info("entry_refused", extra={"why": verdict.refusal})
+            self._kit.diary.tell("ALERT", "info", f"no entry: {verdict.refusal}")
 
     def _intent(self, desk: Desk, order: decisions.Order) -> Intent | None:
         """Return the order as a decision on the last candle; None for an exit of what is not held."""
@@ -116,7 +135,7 @@ class Trader:
             order = replace(order, quantity=account.position.quantity)
         return decisions.as_intent(
             order,
-            strategy=self._strategy,
+            strategy=self._strategy.name,
             account=account,
             candle=self._undecided[-1],
             venue=self._kit.venue.name,

@@ -42,7 +42,7 @@ class Upkeep:
 
         Raises: LeadershipLost, StateMoved, SwitchyardError.
         """
-        self._watch_limits(desk)
+        self.watch_limits(desk)
         newest = self._market.newest
         if newest is not None and time.monotonic() >= self._snapshot_at:
             desk.snapshot(newest.close)
@@ -52,10 +52,10 @@ class Upkeep:
         if time.monotonic() >= self._steady_event_at:
             self._say_all_is_well(desk)
 
-    def _watch_limits(self, desk: Desk) -> None:
+    def watch_limits(self, desk: Desk) -> None:
         """Halt entries where the day's losses or the spool's state ask for it."""
         account = desk.books().account
-        day_start = desk.books().curve.first_balance_of_day(account.balance)
+        day_start = desk.books().curve.first_balance_of_day()
         loss = halted(self._limits, day_pnl=account.balance - day_start, day_start_balance=day_start)
         self._kit.halts.set("daily loss", loss)
         self.watch_spool()

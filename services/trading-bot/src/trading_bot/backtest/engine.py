@@ -130,7 +130,7 @@ class Engine:
         if verdict.order is not None:
             intent = as_intent(
                 verdict.order,
-                strategy=self._strategy,
+                strategy=self._strategy.name,
                 account=self.run.account,
                 candle=candle,
                 venue=self._venue.name,

@@ -22,6 +22,7 @@ class Curve:
     peak_equity: Decimal
     day: datetime  # midnight, UTC wall clock
     day_start_balance: Decimal
+    last_balance: Decimal  # at the last point
     max_drawdown_percent: float
 
     def moved_to(self, now: datetime, *, balance: Decimal, equity: Decimal) -> Curve:
@@ -31,13 +32,14 @@ class Curve:
         return Curve(
             peak_equity=peak,
             day=day,
-            day_start_balance=self.day_start_balance if day == self.day else balance,
+            day_start_balance=self.day_start_balance if day == self.day else self.last_balance,
+            last_balance=balance,
             max_drawdown_percent=max(self.max_drawdown_percent, _percent_below(peak, equity)),
         )
 
-    def first_balance_of_day(self, balance: Decimal) -> Decimal:
-        """Return the balance at 00:00 UTC today; on a day without a point yet that is the one now."""
-        return self.day_start_balance if self.day == _midnight(wall_clock()) else balance
+    def first_balance_of_day(self) -> Decimal:
+        """Return the balance at 00:00 UTC today, or the first one of a session that began later."""
+        return self.day_start_balance if self.day == _midnight(wall_clock()) else self.last_balance
 
 
 def load_curve(conn: Connection, account: Account) -> Curve:
@@ -59,6 +61,7 @@ def load_curve(conn: Connection, account: Account) -> Curve:
         peak_equity=max(peak or account.initial_balance, account.initial_balance),
         day=day,
         day_start_balance=account.initial_balance if day_start is None else day_start,
+        last_balance=account.balance,  # each fill writes a point
         max_drawdown_percent=max_drawdown or 0.0,
     )
 

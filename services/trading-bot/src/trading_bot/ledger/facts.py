@@ -12,7 +12,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, select, update
 from tradedb.models import Fill, OrderIntent, QuarantinedFact, TradingSession, VenueOrder
 
-from trading_bot.books import Account
+from trading_bot.books import Account, DoesNotFit
 from trading_bot.lease import Lease
 from trading_bot.ledger.curve import Curve, insert_point
 from trading_bot.ledger.entries import insert_lines
@@ -72,13 +72,13 @@ def record_fill(
         replayed: it comes from the spool, after an outage.
 
     Raises:
-        LeadershipLost, StateMoved, UnknownIntent, DoesNotFit (BOT-003, what is held is something else): nothing is
-            written.
+        LeadershipLost, StateMoved, UnknownIntent, DoesNotFit (BOT-003, what is held or was ordered is something else):
+            nothing is written.
     """
     epoch = lease.require(conn)
     lock_session(conn, account.session_id)
     intent = conn.execute(
-        select(OrderIntent.session_id, OrderIntent.quantity, OrderIntent.lease_epoch).where(
+        select(OrderIntent.session_id, OrderIntent.venue, OrderIntent.quantity, OrderIntent.lease_epoch).where(
             OrderIntent.intent_id == fill.intent_id
         )
     ).one_or_none()
@@ -99,6 +99,7 @@ def record_fill(
             return Recorded("known", account, curve)
         quarantine_fill(conn, lease, fill, stored, session_id=account.session_id)
         return Recorded("quarantined", account, curve)
+    _require_ordered(conn, fill, intent.venue, intent.quantity)
     compare_held(conn, account)
     posting = account.post(fill)
     after, now = posting.account, wall_clock()
@@ -128,6 +129,17 @@ def record_fill(
         )
     )
     return Recorded("recorded", after, curve, intent_over=whole)
+
+
+def _require_ordered(conn: Connection, fill: VenueFill, venue: str, ordered: Decimal) -> None:
+    """Raise DoesNotFit where a fill that has just been written is not what was ordered."""
+    if fill.venue != venue:
+        what = f"it is of {fill.venue}, and its order was for {venue}"
+    elif (filled := filled_quantity(conn, fill.intent_id)) > ordered:
+        what = f"with it, {filled:f} of the {ordered:f} that were ordered would be filled"
+    else:
+        return
+    raise DoesNotFit("BOT-003", f"fill {fill.venue_trade_id}: {what}", why="Nothing was recorded.", fix="see BOT-005")
 
 
 def _advance_order(conn: Connection, fill: VenueFill, ordered: Decimal) -> bool:

@@ -11,9 +11,10 @@ from tradedb.models import BotLease, OrderIntent
 from trading_bot.books import Account
 from trading_bot.lease import Lease
 from trading_bot.ledger.locks import StateMoved, lock_account, lock_session
-from trading_bot.ledger.state import intent_status
 from trading_bot.orders import Intent
 from trading_bot.sql import db_clock, insert_into
+
+_SAME = ("session_id", "venue", "symbol", "side", "leg", "quantity")  # what an id stands for
 
 
 def place_intent(conn: Connection, lease: Lease, account: Account, intent: Intent) -> str:
@@ -21,7 +22,8 @@ def place_intent(conn: Connection, lease: Lease, account: Account, intent: Inten
 
     Raises:
         LeadershipLost: this process does not lead; nothing is written.
-        StateMoved: something else is pending, or held, than the account says; nothing is written.
+        StateMoved: something else is pending, or held, than the account says, or the id stands for something else;
+            nothing is written.
     """
     lock_account(conn, account)
     pending = conn.execute(
@@ -68,7 +70,12 @@ def _insert(conn: Connection, lease: Lease, intent: Intent) -> str:
     if written.rowcount == 1:
         return "PENDING"
     lease.require(conn)  # no row: either this process no longer leads, or the decision stands already
-    status = intent_status(conn, intent.intent_id)
-    if status is None:
+    there = conn.execute(
+        select(*(table.c[name] for name in _SAME), table.c.status).where(table.c.intent_id == intent.intent_id)
+    ).one_or_none()
+    if there is None:
         raise StateMoved(f"intent {intent.intent_id} was neither written nor there")
-    return status
+    *stands, status = there
+    if status == "PENDING" and stands != [getattr(intent, name) for name in _SAME]:
+        raise StateMoved(f"intent {intent.intent_id} stands there as another decision, which is still pending")
+    return str(status)

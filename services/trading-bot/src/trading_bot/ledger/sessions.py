@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, insert, or_, select, update
+from sqlalchemy import Connection, Select, insert, or_, select, update
 from tradedb.models import TradingSession
 
 from trading_bot.books import Account, opening
@@ -56,11 +56,15 @@ class SessionTerms:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A row of ``trading_sessions``: its number, what it is, and whether it was made just now."""
+    """A row of ``trading_sessions``: its number, what it is, and whether it was made just now.
+
+    ``changed`` says what it is traded with from now on and was not before, in words; None when that is as it was.
+    """
 
     id: int
     terms: SessionTerms
     new: bool = False
+    changed: str | None = None
 
 
 def open_session(conn: Connection, lease: Lease, wanted: SessionTerms) -> Session:
@@ -68,13 +72,13 @@ def open_session(conn: Connection, lease: Lease, wanted: SessionTerms) -> Sessio
 
     The active one of the same strategy, symbol and venue is taken up again, with the balance it has. Nothing ends it
     when the bot stops, because nothing ended. Sessions that came from elsewhere (copied history has active ones) have
-    another venue or name and are never taken. Terms with a name find, or make, the session of that name, ended or not.
+    another venue or name and are never taken. Its row says what it is traded with now: parameters and timeframe may
+    change from one start to the next. Terms with a name find, or make, the session of that name, ended or not.
 
     Raises: LeadershipLost; nothing is written.
     """
     epoch = lease.require(conn, alone=True)  # a session whose COMMIT is still under way must not get a twin
-    query = select(TradingSession.id, TradingSession.session_name, TradingSession.start_time)
-    query = query.add_columns(TradingSession.initial_balance, TradingSession.strategy_config, TradingSession.timeframe)
+    query = _terms_query()
     if wanted.name is None:
         query = query.where(
             *_ours(wanted.venue),
@@ -86,17 +90,11 @@ def open_session(conn: Connection, lease: Lease, wanted: SessionTerms) -> Sessio
         query = query.where(*_ours(wanted.venue), TradingSession.session_name == wanted.name)
     found = conn.execute(query.order_by(TradingSession.id.desc()).limit(1)).one_or_none()
     if found is not None:
-        terms = SessionTerms(
-            strategy_name=wanted.strategy_name,
-            strategy_config=found.strategy_config or {},
-            symbol=wanted.symbol,
-            timeframe=found.timeframe,
-            venue=wanted.venue,
-            initial_balance=found.initial_balance,
-            name=found.session_name,
-            start_time=found.start_time,
-        )
-        return Session(found.id, terms)
+        terms = _terms(found, wanted.strategy_name, wanted.symbol, wanted.venue)
+        if wanted.name is not None:
+            return Session(found.id, terms)
+        now_with = replace(terms, strategy_config=wanted.strategy_config, timeframe=wanted.timeframe)
+        return Session(found.id, now_with, changed=_change(conn, found.id, terms, now_with))
     now = wall_clock()
     name = wanted.name or f"{SESSION_PREFIX}{wanted.strategy_name}-{wanted.symbol}-{now:%Y%m%dT%H%M%S}"
     terms = SessionTerms(**{**_values(wanted), "name": name, "start_time": wanted.start_time or now})
@@ -125,14 +123,27 @@ def open_session(conn: Connection, lease: Lease, wanted: SessionTerms) -> Sessio
     return Session(made, terms, new=True)
 
 
-def other_active_sessions(conn: Connection, session_id: int) -> list[int]:
+def _change(conn: Connection, session_id: int, before: SessionTerms, after: SessionTerms) -> str | None:
+    """Write what an account is traded with from now on; return the difference in words, None when there is none."""
+    names = ("strategy_config", "timeframe")
+    differing = [name for name in names if getattr(before, name) != getattr(after, name)]
+    if not differing:
+        return None
+    values = {name: getattr(after, name) for name in differing}
+    conn.execute(
+        update(TradingSession).where(TradingSession.id == session_id).values(**values, updated_at=wall_clock())
+    )
+    return ", ".join(f"{name} {getattr(before, name)} -> {getattr(after, name)}" for name in differing)
+
+
+def other_active_sessions(conn: Connection, session_id: int) -> list[Session]:
     """Return our other active sessions: accounts of a strategy, symbol or venue that was configured before."""
     rows = conn.execute(
-        select(TradingSession.id)
+        _terms_query(TradingSession.strategy_name, TradingSession.symbol, TradingSession.exchange)
         .where(*_ours(), TradingSession.is_active.is_(True), TradingSession.id != session_id)
         .order_by(TradingSession.id)
     )
-    return list(rows.scalars())
+    return [Session(row.id, _terms(row, row.strategy_name, row.symbol, row.exchange)) for row in rows]
 
 
 def end_session(conn: Connection, lease: Lease, account: Account) -> bool:
@@ -147,6 +158,27 @@ def end_session(conn: Connection, lease: Lease, account: Account) -> bool:
         .values(is_active=False, end_time=now, final_balance=account.balance, updated_at=now)
     )
     return True
+
+
+def _terms_query(*more: Any) -> Select[*tuple[Any, ...]]:
+    """What ``_terms`` reads."""
+    row = TradingSession
+    return select(
+        row.id, row.session_name, row.start_time, row.initial_balance, row.strategy_config, row.timeframe, *more
+    )
+
+
+def _terms(row: Any, strategy_name: str, symbol: str, venue: str) -> SessionTerms:
+    return SessionTerms(
+        strategy_name=strategy_name,
+        strategy_config=row.strategy_config or {},
+        symbol=symbol,
+        timeframe=row.timeframe,
+        venue=venue,
+        initial_balance=row.initial_balance,
+        name=row.session_name,
+        start_time=row.start_time,
+    )
 
 
 def _ours(venue: str | None = None) -> tuple[Any, ...]:

@@ -74,11 +74,6 @@ def load_intent(conn: Connection, intent_id: str) -> Intent:
     return Intent(*conn.execute(select(*_INTENT_COLUMNS).where(OrderIntent.intent_id == intent_id)).one())
 
 
-def intent_status(conn: Connection, intent_id: str) -> str | None:
-    """Return the status of an intent; None when it was never committed."""
-    return conn.execute(select(OrderIntent.status).where(OrderIntent.intent_id == intent_id)).scalar_one_or_none()
-
-
 def session_of_intent(conn: Connection, intent_id: str) -> int | None:
     """Return the session that an intent belongs to; None when it was never committed."""
     return conn.execute(select(OrderIntent.session_id).where(OrderIntent.intent_id == intent_id)).scalar_one_or_none()

@@ -11,6 +11,7 @@ Installed beside the bot, it is found by its name: ``BOT_STRATEGY=BuyTheDip``.
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -75,6 +76,12 @@ def build_strategy(name: str, parameters: Mapping[str, Any]) -> Strategy:
         strategy = cls(**parameters)
     except (TypeError, ValueError) as error:
         raise _misset(f"strategy {name}: {error}", f"It takes: {takes}.") from error
+    try:
+        json.dumps(strategy.config(), allow_nan=False)
+    except Exception as error:  # whatever a stranger's method raises
+        raise _unusable(
+            f"strategy {name}: config() returned what is no JSON", f"{type(error).__name__}: {error}."
+        ) from error
     problem = next((problem for attribute in ("name", "warmup") if (problem := _lacks(strategy, attribute))), None)
     if problem:
         raise _unusable(f"{entries[0].value} is no strategy: {problem}", "See Strategy in trading_bot.strategies.")
