@@ -23,7 +23,7 @@ from trading_bot.feeds import SIMULATED
 from trading_bot.feeds.candles import Candle
 from trading_bot.feeds.simulated import SimulatedFeed
 from trading_bot.orders import Intent
-from trading_bot.spool import Spool
+from trading_bot.spool import Spool, SpoolFull
 from trading_bot.spooled import Decided, FactSpool
 from trading_bot.status import Status
 from trading_bot.strategies import Decision
@@ -372,6 +372,36 @@ def test_a_full_spool_halts_entries_and_drops_nothing(database: Away, bots: Call
     assert status.get().halted == ()
     check_books(database)
     assert any("entries are halted" in row.message for row in events(database, "ALERT"))
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_an_exit_goes_through_a_full_spool(
+    database: Away, bots: Callable[..., Bot], monkeypatch: pytest.MonkeyPatch, away: bool
+) -> None:
+    clock, strategy, status = Clock(at=BEGIN), Told(), Status()
+    bot = bots(database, clock, strategy=strategy, status=status, bot_partial_fills=False)
+    passes(bot, clock, 2)
+    before = len(facts(database)["fills"])
+
+    def full(*_: Any) -> int:
+        raise SpoolFull("BOT-034", "no space left on device", why="test", fix="")
+
+    for act in ("add_intent", "add_fill"):
+        monkeypatch.setattr(bot._spool, act, full)
+    database.away = away
+    if away:
+        passes(bot, clock, 1)  # which notices that it is away
+    strategy.target = "FLAT"
+    passes(bot, clock, 2)
+    assert [fill.side for fill in bot._kit.venue.fills(0)] == ["BUY", "SELL"]
+    monkeypatch.undo()
+    database.away = False
+    passes(bot, clock, 1)
+    assert len(facts(database)["trades"]) == 1
+    assert len(facts(database)["fills"]) == before + 1
+    alerts = [row.message for row in events(database, "ALERT") if row.error_code == "BOT-033"]
+    assert len([text for text in alerts if "had no room" in text]) == away
+    check_books(database)
 
 
 class Odd(SimulatedFeed):

@@ -12,7 +12,7 @@ from trading_bot.diary import Diary
 from trading_bot.feeds.candles import Candle
 from trading_bot.feeds.simulated import SimulatedFeed
 from trading_bot.halts import Halts
-from trading_bot.market import DISTRUSTED_AFTER, Market
+from trading_bot.market import DISTRUSTED_AFTER, SILENT_CANDLES, Market
 from trading_bot.status import Status
 
 NOON = datetime(2026, 1, 1, 12, 0, 1, tzinfo=UTC)
@@ -42,7 +42,10 @@ class Desk:
     def __init__(self, feed: Crooked) -> None:
         self.feed, self.status, self.minute = feed, Status(), 0
         diary = Diary()
-        self.market = Market(feed, window=WINDOW, diary=diary, halts=Halts(diary, self.status))
+        self.seconds = 0.0
+        self.market = Market(
+            feed, window=WINDOW, diary=diary, halts=Halts(diary, self.status), monotonic=lambda: self.seconds
+        )
 
     def poll(self, times: int = 1) -> list[Candle]:
         given = []
@@ -100,3 +103,20 @@ def test_candles_that_came_while_the_past_was_away_are_given_when_it_is_back() -
     assert desk.status.get().halted == ()
     indexes = [candle.index for candle in desk.market.window]
     assert indexes == list(range(indexes[0], indexes[0] + WINDOW)), "unbroken"
+
+
+def test_a_clock_that_was_put_back_is_said_until_it_has_caught_up() -> None:
+    desk = Desk(Crooked())
+    assert len(desk.poll(3)) == 3
+    desk.minute -= 120
+    desk.seconds = SILENT_CANDLES * 60
+    assert desk.poll(1) == []
+    assert desk.status.get().halted == ()
+    desk.seconds += 1
+    assert desk.poll(1) == []
+    (why,) = desk.status.get().halted
+    assert why.startswith("BOT-020: no candle for more than 180 s")
+    assert "clock was put back" in why
+    desk.minute += 120
+    assert desk.poll(1)
+    assert desk.status.get().halted == ()

@@ -101,18 +101,24 @@ class Desk:
             self.intake.collect()
             self.intake.record()
 
-    def exit_without_database(self, intent: Intent) -> bool:
-        """Close the position while the database is away; return whether the venue was told.
+    def exit_without_database(self, intent: Intent) -> None:
+        """Close the position while the database is away.
 
-        The decision is on the disk before the venue hears of it; without room for it, nothing is done.
+        The decision is on the disk before the venue hears of it. Where the disk has no room for it, it is given all the
+        same: the venue keeps its order, under the decision's own id, and ``recovery`` finds it there.
         """
         if self._spool_decision(intent) is None:
-            return False
+            self.kit.diary.tell(
+                "ALERT",
+                "error",
+                f"exit {intent.intent_id} ({intent.quantity:f} {intent.symbol}) was given, and the spool had no room for it",
+                error_code="BOT-033",
+                session_id=intent.session_id,
+            )
         self._begin(intent)
         with self.kit.asking_venue():
             self.kit.venue.submit(intent)
         self.intake.collect(database=False)
-        return True
 
     def _begin(self, intent: Intent) -> None:
         self.working[intent.intent_id] = intent

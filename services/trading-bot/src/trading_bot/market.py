@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +20,9 @@ from trading_bot.halts import Halts
 REFUSALS_TOLD_EVERY_S = 60.0
 REFUSED_CODE = "BOT-022"
 DISTRUSTED_AFTER = 3  # refused candles in a row
+SILENT_CODE = "BOT-020"
+SILENT_CANDLES = 3
+SILENT_AT_LEAST_S = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +34,19 @@ class Market:
         feed: where candles come from, raw.
         window: how many candles are looked at when one closes.
         diary: told of refused candles, at most once a minute for each reason.
-        halts: nothing is opened while the feed does not answer.
+        halts: nothing is opened while the feed does not answer, or gives nothing.
+        monotonic: seconds that no clock's step changes; tests set it.
     """
 
-    def __init__(self, feed: Feed, *, window: int, diary: Diary, halts: Halts) -> None:
+    def __init__(
+        self,
+        feed: Feed,
+        *,
+        window: int,
+        diary: Diary,
+        halts: Halts,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._feed = Screen(feed, report=self._refused)
         self._diary = diary
         self._halts = halts
@@ -43,6 +56,9 @@ class Market:
         self._past_read = False
         self._unread: list[Candle] = []  # came, but the past that leads up to them could not be asked for
         self._refused_in_a_row = 0
+        self._silent_after_s = max(SILENT_CANDLES * feed.interval_s, SILENT_AT_LEAST_S)
+        self._monotonic = monotonic
+        self._given_at = monotonic()
         self.refused = 0
 
     @property
@@ -72,8 +88,10 @@ class Market:
         candles, self._unread = self._unread, []
         if candles:
             self._refused_in_a_row = 0
+            self._given_at = self._monotonic()
         self._window.extend(candles)
-        self._halts.set("feed", self._distrust(), error_code=REFUSED_CODE)
+        why = self._distrust()
+        self._halts.set("feed", why, severity="error", error_code=why and why.partition(":")[0])
         return candles
 
     def close(self) -> None:
@@ -88,9 +106,16 @@ class Market:
 
     def _distrust(self) -> str | None:
         """Return why nothing is to be opened on this feed now; None when its last candle was sound."""
-        if self._refused_in_a_row < DISTRUSTED_AFTER:
-            return None
-        return f"{REFUSED_CODE}: the feed's last {DISTRUSTED_AFTER} candles or more were refused; the events say why"
+        if self._refused_in_a_row >= DISTRUSTED_AFTER:
+            return (
+                f"{REFUSED_CODE}: the feed's last {DISTRUSTED_AFTER} candles or more were refused; the events say why"
+            )
+        if self._monotonic() - self._given_at > self._silent_after_s:
+            return (
+                f"{SILENT_CODE}: no candle for more than {self._silent_after_s:.0f} s, so no stop is looked at either: "
+                "the feed is silent, or this machine's clock was put back"
+            )
+        return None
 
     def _broken_before(self, candle: Candle) -> bool:
         """Whether the window does not lead up to this candle: at the start, and after a gap."""

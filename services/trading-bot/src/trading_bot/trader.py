@@ -77,8 +77,8 @@ class Trader:
     def trade_without_database(self, desk: Desk) -> None:
         """Take the venue's facts into the spool, and close the position where that is due; open nothing.
 
-        An entry needs its decision committed. An exit needs its decision durable in the spool, and a lease that is
-        provably still ours: by this process's own clock, without asking anybody.
+        An entry needs its decision committed. An exit needs a lease that is provably still ours: by this process's own
+        clock, without asking anybody.
         """
         try:
             desk.intake.collect(database=False)
@@ -91,7 +91,8 @@ class Trader:
                 desk.cancel_entries()
                 desk.intake.collect(database=False)
             intent = self._intent(desk, verdict.order)
-            if intent is not None and desk.exit_without_database(intent):
+            if intent is not None:
+                desk.exit_without_database(intent)
                 self._undecided.clear()
                 log.warning("exit_without_database", extra={"intent_id": intent.intent_id, "reason": intent.reason})
         except SwitchyardError as error:  # the account was not at hand: it has to wait for the database

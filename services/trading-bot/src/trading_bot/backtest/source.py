@@ -75,7 +75,7 @@ def _simulated(settings: BotSettings, start: datetime | None, end: datetime | No
 
 
 def _recorded(settings: BotSettings, start: datetime | None, end: datetime | None) -> Past:
-    from trading_bot.feeds.files import as_candle, candle_file, interval_of, read_rows
+    from trading_bot.feeds.files import SAMPLE, as_candle, candle_file, interval_of, read_rows
     from trading_bot.feeds.replay import VENUE
 
     path = candle_file(settings.bot_replay_file)
@@ -88,7 +88,12 @@ def _recorded(settings: BotSettings, start: datetime | None, end: datetime | Non
                 yield candle
 
     playback = Playback(
-        candles(), name="replay", venue=VENUE, symbol=settings.bot_symbol, interval_s=interval_s, simulated=False
+        candles(),
+        name="replay",
+        venue=VENUE,
+        symbol=settings.bot_symbol,
+        interval_s=interval_s,
+        simulated=str(settings.bot_replay_file) == SAMPLE,
     )
     return Past(playback, None, f"{settings.bot_symbol} from {path.name}")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tradedb.errors import EXIT_CONFIG, SwitchyardError
 
 from trading_bot.feeds.candles import Candle, latest_closed, open_time
-from trading_bot.feeds.files import Row, as_candle, candle_file, read_rows
+from trading_bot.feeds.files import SAMPLE, Row, as_candle, candle_file, read_rows
 from trading_bot.feeds.simulated import CATCH_UP_CANDLES
 
 VENUE = "PAPER-REPLAY"
@@ -32,11 +32,11 @@ class ReplayFeed:
 
     name = "replay"
     venue = VENUE
-    simulated = False
 
     def __init__(self, path: Path, *, symbol: str, interval_s: int) -> None:
         self.symbol = symbol
         self.interval_s = interval_s
+        self.simulated = str(path) == SAMPLE
         # one short text a row: a tenth of the memory of a candle, and only one of them is looked at in an interval
         self._rows = [",".join(map(str, row[1:])) for row in read_rows(candle_file(path))]
         self._given: int | None = None
