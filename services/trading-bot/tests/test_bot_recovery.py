@@ -400,7 +400,7 @@ def test_an_exit_goes_through_a_full_spool(
     assert len(facts(database)["trades"]) == 1
     assert len(facts(database)["fills"]) == before + 1
     alerts = [row.message for row in events(database, "ALERT") if row.error_code == "BOT-033"]
-    assert len([text for text in alerts if "had no room" in text]) == away
+    assert len([text for text in alerts if "the spool had no room" in text]) == away
     check_books(database)
 
 

@@ -111,7 +111,7 @@ class Desk:
             self.kit.diary.tell(
                 "ALERT",
                 "error",
-                f"exit {intent.intent_id} ({intent.quantity:f} {intent.symbol}) was given, and the spool had no room for it",
+                f"exit {intent.intent_id} of {intent.quantity:f} {intent.symbol} was given: the spool had no room",
                 error_code="BOT-033",
                 session_id=intent.session_id,
             )
