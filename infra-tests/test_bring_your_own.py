@@ -72,8 +72,8 @@ def test_the_service_of_the_page_stands_in_for_the_bot_and_ours_comes_back(new_i
     instance.up()
     target = attach(instance)
     assert of_bot(target) == {"name": "trading-bot", "state": "running", "healthy": True, "own": own} | {
-        "url": of_bot(target)["url"]
-    }
+        "url": of_bot(target)["url"], "reason": None
+    }  # fmt: skip
     assert f"trading-bot is your own: {own}" in instance.switchyard("status").stdout
     assert ask(target, "/healthz") == (200, json.dumps({"status": "alive", "service": "my-bot"}))
     assert ask(target, "/readyz")[0] == 200

@@ -221,8 +221,12 @@ def test_a_schema_that_the_code_does_not_know_is_not_ready(whole: Target) -> Non
             assert "9999" in body["reason"], body
         status = whole.status()
         assert (status["database"]["revision"], status["database"]["head"]) == ("9999", head)
-        if whole.name == "embedded":  # Compose asks its containers by itself, every 10 s
-            assert not any(service["healthy"] for service in status["services"][1:])
+        for service in status["services"][1:]:
+            assert not service["healthy"]
+            assert "9999" in service["reason"]
+        shown = whole.instance.switchyard("status", check=False).stdout
+        assert "trading-bot is not ready: " in shown
+        assert "dashboard is not ready: " in shown
         migrated = whole.instance.switchyard("db", "prepare", check=False)
         assert migrated.returncode != 0
         assert "9999" in migrated.stderr

@@ -43,7 +43,7 @@ def test_status_is_the_promised_object(target: Target) -> None:
     assert (status["schema_version"], status["target"]) == (1, target.name)
     assert [service["name"] for service in status["services"]][:3] == list(SERVICES)
     for service in status["services"]:
-        assert list(service) == ["name", "state", "url", "healthy", "own"]
+        assert list(service) == ["name", "state", "url", "healthy", "own", "reason"]
     facts = ["host", "port", "server_version", "system_identifier", "revision", "head", "reason"]
     assert list(status["database"]) == facts
     assert status["database"]["reason"] is None

@@ -28,6 +28,7 @@ from switchyard.targets.compose import ComposeTarget, client, images
 from switchyard.targets.compose import target as compose_target
 from switchyard.targets.compose.client import Compose, Container, complain, containers, detail, last_words
 from switchyard.targets.compose.target import service_status
+from switchyard.targets.status import Readiness
 from switchyard.transfer.snapshot import Source
 from tradedb.errors import SwitchyardError
 from tradedb.migrate import head_revision
@@ -163,7 +164,7 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compose: Compose, ch
     (folder / "docker").write_text(DOCKER.format(python=sys.executable, home=str(tmp_path)))
     (folder / "docker").chmod(0o755)
     monkeypatch.setenv("PATH", str(folder), prepend=":")
-    monkeypatch.setattr(questions, "ready", lambda *_: (True, ""))  # the dashboard, on its published port
+    monkeypatch.setattr(questions, "ready", lambda *_: Readiness(True))  # the dashboard, on its published port
     docker_engine.probe.cache_clear()
     fake = FakeDocker(tmp_path)
     fake.answer("exec", "id-of-postgres", out="18.6|7711065425817272354\n0002\n")
@@ -651,9 +652,9 @@ def test_what_inspect_prints_is_read_line_by_line() -> None:
 )
 def test_a_status_line_is_what_the_service_says(container: Container | None, state: str, healthy: bool) -> None:
     """The engine's own opinion is up to half a minute old, in both directions."""
-    seen = service_status("dashboard", container, None, ready=False)
-    assert (seen.state, seen.healthy) == (state, False)
-    seen = service_status("dashboard", container, None, ready=True)
+    seen = service_status("dashboard", container, None, said=Readiness(False, "it waits"))
+    assert (seen.state, seen.healthy, seen.reason) == (state, False, "it waits")
+    seen = service_status("dashboard", container, None, said=Readiness(True))
     assert (seen.state, seen.healthy) == ("running" if state == "starting" else state, healthy)
 
 
@@ -668,7 +669,7 @@ def test_status_asks_the_services_themselves(
     places: list[tuple[str, int]] = []
     if asked == "dashboard":
         monkeypatch.setattr(
-            questions, "ready", lambda host, port, *_: (places.append((host, port)) is not None, "no answer")
+            questions, "ready", lambda host, port, *_: Readiness(places.append((host, port)) is not None, "no answer")
         )
     else:
         docker.answer("exec", f"id-of-{asked}", code=2, err="psql: error: FATAL:  sorry, too many clients already\n")

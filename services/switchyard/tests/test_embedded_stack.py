@@ -143,7 +143,7 @@ def test_the_status_object(stack: Instance) -> None:
     shown = ok(stack.run("status", "--json")).json()
     assert set(shown) == {"schema_version", "target", "services", "database"}
     assert (shown["schema_version"], shown["target"]) == (1, "embedded")
-    assert [set(service) for service in shown["services"]] == [{"name", "state", "url", "healthy", "own"}] * 3
+    assert [set(service) for service in shown["services"]] == [{"name", "state", "url", "healthy", "own", "reason"}] * 3
     database = shown["database"]
     assert set(database) == {"host", "port", "server_version", "system_identifier", "revision", "head", "reason"}
     assert database["reason"] is None

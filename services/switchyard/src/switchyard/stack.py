@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING, cast
 
@@ -288,6 +289,16 @@ def _print_services(found: StackStatus) -> None:
     for service in found.services:
         if service.own:
             sys.stdout.write(f"{service.name} is your own: {service.own}\n")
+    for service in found.services:
+        if service.reason and service.state != "stopped":
+            standing = "does not do everything" if service.healthy else "is not ready"
+            sys.stdout.write(f"\n{service.name} {standing}: {service.reason}\n{_where_to_read(service.reason)}")
+
+
+def _where_to_read(reason: str) -> str:
+    """Return a line that names the page of the error codes in a text; nothing where it has none."""
+    codes = dict.fromkeys(re.findall(r"\b[A-Z]+-[0-9]{3}\b", reason))
+    return f"Next: docs/troubleshooting/README.md has the page of {', '.join(codes)}\n" if codes else ""
 
 
 def _unhealthy(service: ServiceStatus) -> str:

@@ -47,6 +47,7 @@ class ServiceStatus:
         healthy: the service itself says that it is ready (``/readyz`` 200; for postgres: it answers a query), and it
             is watched.
         own: what runs in the place of our program, if that is the owner's: a command, or a Compose file.
+        reason: what the service says against itself: why it is not ready, or what it leaves undone though it is.
     """
 
     name: str
@@ -54,6 +55,7 @@ class ServiceStatus:
     url: str | None
     healthy: bool
     own: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True)

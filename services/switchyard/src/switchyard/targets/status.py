@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from switchyard.targets import DatabaseStatus
@@ -11,20 +12,41 @@ from switchyard.targets import DatabaseStatus
 ASK_TIMEOUT_S = 3
 
 
-def ready(host: str, port: int, timeout_s: float = ASK_TIMEOUT_S) -> tuple[bool, str]:
-    """Return whether ``/readyz`` says 200, and its reason if it does not."""
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether a service is ready, and what it says against itself: why it is not, or what it leaves undone though it is.
+
+    ``reason`` is None for one that is well.
+    """
+
+    ready: bool
+    reason: str | None = None
+
+
+NO_ANSWER = Readiness(ready=False)
+
+
+def ready(host: str, port: int, timeout_s: float = ASK_TIMEOUT_S) -> Readiness:
+    """Ask ``/readyz``."""
     connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
     try:
         connection.request("GET", "/readyz")
         answer = connection.getresponse()
         body = answer.read(100_000)
     except (OSError, http.client.HTTPException) as error:
-        return False, f"no answer on port {port} ({error or type(error).__name__})"
+        return Readiness(False, f"no answer on port {port} ({error or type(error).__name__})")
     finally:
         connection.close()
-    if answer.status == 200:
-        return True, ""
-    return False, str(_object(body).get("reason") or f"/readyz says {answer.status}")
+    return readiness(body, ready=answer.status == 200)
+
+
+def readiness(body: bytes | str, *, ready: bool) -> Readiness:
+    """Return what a service said, from its status and the body of ``/readyz``."""
+    said = _object(body)
+    if not ready:
+        return Readiness(False, str(said.get("reason") or "/readyz does not say 200"))
+    halted = said.get("halted")
+    return Readiness(True, "; ".join(map(str, halted)) if isinstance(halted, list) and halted else None)
 
 
 # what Postgres or its client says -> what that means to the owner of the stack; the first that occurs wins
@@ -85,7 +107,7 @@ def head() -> str:
     return head_revision()
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _object(body: bytes | str) -> dict[str, Any]:
     """Return the JSON object in `body`, or an empty one."""
     try:
         value = json.loads(body)

@@ -129,14 +129,14 @@ class ComposeTarget:
             bot = asking.submit(_says_ready, compose, found.get("trading-bot"))
             page = asking.submit(_shows_pages, found.get("dashboard"), port)
             database = asked.result()
-            ready = {
-                "postgres": database.system_identifier is not None,
+            said = {
+                "postgres": questions.Readiness(database.system_identifier is not None),
                 "trading-bot": bot.result(),
                 "dashboard": page.result(),
             }
         urls = {"dashboard": f"http://{LOOPBACK}:{port}"}
         services = tuple(
-            service_status(name, found.get(name), urls.get(name), compose.own(name), ready=ready[name])
+            service_status(name, found.get(name), urls.get(name), compose.own(name), said=said[name])
             for name in SERVICES
         )
         return StackStatus(self.name, services, database)
@@ -372,28 +372,28 @@ class ComposeTarget:
             time.sleep(POLL_S)
 
 
-def _says_ready(compose: Compose, container: Container | None) -> bool:
-    """Return whether the container's own health check, run now, says that the service is ready."""
+def _says_ready(compose: Compose, container: Container | None) -> questions.Readiness:
+    """Return what the container's own health check says, run now; ours prints the body of ``/readyz``."""
     if container is None or container.state != "running":
-        return False
+        return questions.NO_ANSWER
     if not container.check:  # an owner's image without one
-        return container.ready
+        return questions.Readiness(container.ready)
     try:
-        words = ["docker", "exec", container.id, *container.check]
-        return run(words, compose.environment(), ANSWER_TIMEOUT_S).returncode == 0
-    except SwitchyardError:  # no answer in time
-        return False
+        asked = run(["docker", "exec", container.id, *container.check], compose.environment(), ANSWER_TIMEOUT_S)
+    except SwitchyardError as error:
+        return questions.Readiness(False, error.what)
+    return questions.readiness(asked.stdout, ready=asked.returncode == 0)
 
 
-def _shows_pages(container: Container | None, port: int) -> bool:
+def _shows_pages(container: Container | None, port: int) -> questions.Readiness:
     """Return whether the dashboard is ready, asked where a browser asks."""
     if container is None or container.state != "running":
-        return False
-    return questions.ready(LOOPBACK, port, ANSWER_TIMEOUT_S)[0]
+        return questions.NO_ANSWER
+    return questions.ready(LOOPBACK, port, ANSWER_TIMEOUT_S)
 
 
 def service_status(
-    name: str, container: Container | None, url: str | None, own: str | None = None, *, ready: bool
+    name: str, container: Container | None, url: str | None, own: str | None = None, *, said: questions.Readiness
 ) -> ServiceStatus:
     """Return one line of the status.
 
@@ -402,17 +402,17 @@ def service_status(
         container: what the engine knows.
         url: where a browser finds it.
         own: the owner's image that stands in for ours.
-        ready: what the service itself said just now.
+        said: what the service itself said just now.
     """
     if container is None or (container.state == "exited" and container.exit_code == 0) or container.state == "created":
         state = "stopped"
     elif container.state == "running":
-        state = "starting" if container.health == "starting" and not ready else "running"
+        state = "starting" if container.health == "starting" and not said.ready else "running"
     elif container.state in ("exited", "dead", "restarting"):
         state = "failed"
     else:
         state = container.state
-    return ServiceStatus(name, state, url, healthy=state == "running" and ready, own=own)
+    return ServiceStatus(name, state, url, healthy=state == "running" and said.ready, own=own, reason=said.reason)
 
 
 def _runs(container: Container | None) -> bool:

@@ -120,18 +120,20 @@ class EmbeddedTarget:
         for name in SERVICES:
             state = states[name]
             url = None if name == "postgres" else f"http://{environment.HOST}:{ports[name]}"
-            healthy = False
+            said = status.NO_ANSWER
             if name == "postgres" and state in ("running", "starting", UNWATCHED):
                 admin = environment.database_url("admin", values, ports["postgres"])
                 database = status.database(admin, environment.HOST, ports["postgres"])
-                healthy = database.system_identifier is not None
+                said = status.Readiness(database.system_identifier is not None)
             elif name != "postgres" and state != "stopped":
-                healthy = status.ready(environment.HOST, ports[name])[0]
-            if healthy and state == "starting":  # supervisor waits some seconds before it calls it running
+                said = status.ready(environment.HOST, ports[name])
+            if said.ready and state == "starting":  # supervisor waits some seconds before it calls it running
                 state = "running"
-            healthy = healthy and state != UNWATCHED
+            healthy = said.ready and state != UNWATCHED
             own = environment.own_command(name, values)
-            services.append(ServiceStatus(name, state, url, healthy=healthy, own=redact(own) if own else None))
+            services.append(
+                ServiceStatus(name, state, url, healthy=healthy, own=redact(own) if own else None, reason=said.reason)
+            )
         return StackStatus(self.name, tuple(services), database)
 
     def logs(self, service: str | None, *, follow: bool) -> int:
@@ -364,10 +366,11 @@ class EmbeddedTarget:
             reason = ""
             deadline = time.monotonic() + SERVICE_READY_TIMEOUT_S
             while waiting:
-                is_ready, reason = status.ready(environment.HOST, ports[waiting[0]])
-                if is_ready:
+                said = status.ready(environment.HOST, ports[waiting[0]])
+                if said.ready:
                     waiting.pop(0)
                     continue
+                reason = said.reason or ""
                 step.detail = f"{waiting[0]}: {reason}"
                 self._raise_if_refused(waiting[0], log_sizes[waiting[0]])
                 if time.monotonic() > deadline or (step.elapsed_s > CRASHING_S and self._crashes(waiting[0])):
