@@ -216,6 +216,22 @@ def test_kill_pause_and_stop_with_a_second_bot_waiting(
     assert session == [(True, None)]  # the bot stopped; the account did not end
 
 
+def test_a_venue_that_cannot_be_used_is_waited_for_and_named(
+    start: Start, database: ThrowawayDatabase, tmp_path: Path
+) -> None:
+    file = tmp_path / "venue.db"
+    file.write_bytes(b"no SQLite file " * 500)
+    bots = [start(database.url("trading_bot"), BOT_VENUE_FILE=str(file)) for _ in range(2)]
+    for bot in bots:
+        said = bot.until(lambda code, body: code == 503 and "BOT-043" in (body["reason"] or ""))
+        assert str(file) in said["reason"]
+        assert bot.get("/healthz")[0] == 200
+    assert bots[1].end(signal.SIGTERM) == 0, "asked to end while it waits"
+    file.rename(tmp_path / "aside.db")
+    bots[0].until_role("leader")
+    assert bots[0].end(signal.SIGTERM) == 0
+
+
 def test_no_database_at_the_start_a_killed_one_later_and_a_frozen_one_at_the_end(start: Start) -> None:
     with throwaway_server() as server, migrated_database(server) as database:
         server.stop()

@@ -8,10 +8,12 @@ import secrets
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from tradedb.config import DatabaseSettings, load_settings, resolve_database_url
 from tradedb.config.sources import on_railway
+from tradedb.errors import SwitchyardError
 from tradedb.logs import configure_logging
 from tradedb.manager import DatabaseManager
 
@@ -26,6 +28,7 @@ from trading_bot.strategies.registry import build_strategy
 from trading_bot.venue.paper import PaperVenue
 
 STOP_WITHIN_S = 8.0
+VENUE_RETRY_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +36,7 @@ log = logging.getLogger(__name__)
 def run() -> int:
     """Run the bot until SIGTERM or SIGINT; return the exit code: 0 after a signal, 1 when the loop ended by itself.
 
-    Raises: SwitchyardError, the configuration is wrong (78), the port is taken or the venue's file cannot be used (1);
-        nothing was started.
+    Raises: SwitchyardError, the configuration is wrong (78) or the port is taken (1); nothing was started.
     """
     configure_logging(SERVICE)
     settings = load_settings(BotSettings)
@@ -54,18 +56,62 @@ def run() -> int:
             "origin": database.origin,
         },
     )
+    ending = _Ending()
+    venue = _usable_venue(settings, feed.venue, status, ending)
+    if venue is None:
+        return 0
     bot = Bot(
         settings=settings,
         manager=manager,
         feed=feed,
         strategy=strategy,
-        venue=open_venue(settings, feed.venue),
+        venue=venue,
         spool=fact_spool(settings),
         status=status,
         holder=f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}",
         local_file=database.url if database.dialect == "sqlite" else None,
     )
-    return _until_signal(bot, manager)
+    return _until_asked(bot, manager, ending)
+
+
+class _Ending:
+    """Somebody asked this process to end: SIGTERM or SIGINT."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self._then: Callable[[], None] = lambda: None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._heard)
+
+    def then(self, what: Callable[[], None]) -> None:
+        """Do this when it is asked, at once where it was asked already."""
+        self._then = what
+        if self.asked.is_set():
+            what()
+
+    def _heard(self, number: int, _frame: object) -> None:
+        log.info("stopping", extra={"signal": signal.Signals(number).name})
+        self.asked.set()
+        self._then()
+
+
+def _usable_venue(settings: BotSettings, name: str, status: Status, ending: _Ending) -> PaperVenue | None:
+    """Return the venue once its file can be used; None when the process is asked to end before.
+
+    A process that ended instead would be restarted for ever, and could tell nobody why.
+    """
+    said = ""
+    while not ending.asked.is_set():
+        try:
+            return open_venue(settings, name)
+        except SwitchyardError as error:
+            if error.what != said:
+                said = error.what
+                log.critical("venue_unusable", extra={"code": error.code, "what": error.what, "fix": error.fix})
+            status.set(role="waiting", reason=f"{error.code}: {error.what}; {error.fix}")
+            status.beat()
+            ending.asked.wait(VENUE_RETRY_S)
+    return None
 
 
 def open_venue(settings: BotSettings, name: str) -> PaperVenue:
@@ -99,31 +145,26 @@ def fact_spool(settings: BotSettings) -> FactSpool:
     return FactSpool(settings.bot_state_dir / "spool", make)
 
 
-def _until_signal(bot: Bot, manager: DatabaseManager) -> int:
+def _until_asked(bot: Bot, manager: DatabaseManager, ending: _Ending) -> int:
     """Run the loop in a thread, so that a signal is heard even while a call to the database blocks."""
-    stopping = threading.Event()
-    ended = threading.Event()
+    ended, ended_or_asked = threading.Event(), threading.Event()
 
-    def on_signal(number: int, _frame: object) -> None:
-        log.info("stopping", extra={"signal": signal.Signals(number).name})
-        stopping.set()
+    def stop() -> None:
         bot.stop()
-        ended_or_stopping.set()
+        ended_or_asked.set()
 
     def loop() -> None:
         try:
             bot.run()
         finally:
             ended.set()
-            ended_or_stopping.set()
+            ended_or_asked.set()
 
-    ended_or_stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
+    ending.then(stop)
     thread = threading.Thread(target=loop, name="loop", daemon=True)
     thread.start()
-    ended_or_stopping.wait()
-    if not stopping.is_set():
+    ended_or_asked.wait()
+    if not ending.asked.is_set():
         log.critical("loop_ended_by_itself")
         return 1
     # a call that blocks longer than this is left alone: its transaction happens or not, and the next start asks

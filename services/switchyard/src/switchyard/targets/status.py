@@ -14,7 +14,7 @@ ASK_TIMEOUT_S = 3
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether a service is ready, and what it says against itself: why it is not, or what it leaves undone though it is.
+    """Whether a service is ready, and what it says against itself: why it is not, or what it leaves undone.
 
     ``reason`` is None for one that is well.
     """

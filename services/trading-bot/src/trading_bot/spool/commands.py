@@ -104,7 +104,11 @@ def _lines(one: Findings) -> list[str]:
         age_s = max(0.0, (datetime.now(UTC) - at).total_seconds())
         lines.append(f"{len(one.waiting)} not acknowledged ({kinds}), the oldest since {age_s:.0f} s ({_text(at)})")
     else:
-        lines.append("everything in it was acknowledged" if one.entries else "nothing in it")
+        lines.append(
+            f"everything {'before the damage' if one.damage else 'in it'} was acknowledged"
+            if one.entries
+            else "nothing in it"
+        )
     if one.identity:
         lines.append(f"last acknowledged by database {one.identity}")
     if one.torn is not None:

@@ -168,8 +168,8 @@ def _corrupt(path: Path, offset: int | None, finding: str) -> SpoolCorrupt:
         f"the spool is damaged: {where}: {finding}",
         why="It is not the torn end that a crash leaves, so nothing is guessed: the bot takes no decision. "
         "Nothing was changed.",
-        fix=f"see what can be read with `trading-bot spool verify`, then put the folder {path.parent} aside under "
-        "another name and start the bot: it asks the database and the venue for the rest",
+        fix=f"see what can be read with `trading-bot spool verify --folder {path.parent}`, then put that folder aside "
+        "under another name and start the bot: it asks the database and the venue for the rest",
         file=path,
         offset=offset,
         finding=finding,
