@@ -40,13 +40,16 @@ GOAL_RSS_MB = 100
 DEEP_PAGES = 25
 SERVE = """
 import sys, uvicorn
+from dashboard import memory
 from dashboard.app import create_app
 from dashboard.reading.snapshots import Snapshots
 from dashboard.settings import DashboardSettings
 from tradedb import DatabaseManager
+memory.keep_little()
 settings = DashboardSettings(dashboard_password=sys.argv[3], dashboard_session_secret="b" * 40)
 manager = DatabaseManager(sys.argv[1], service="dashboard")
 app = create_app(settings, manager, snapshots=Snapshots(fresh_for_s=0), warm=False)
+memory.set_apart()
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), log_level="error")
 """
 

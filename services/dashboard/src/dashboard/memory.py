@@ -1,8 +1,12 @@
-"""Free memory goes back to the system: glibc would keep it, in each heap, for a next time that may not come."""
+"""Memory: what is free goes back to the system, what stays is not looked at again and again.
+
+glibc would keep free memory, in each heap, for a next time that may not come.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 from functools import cache
 from typing import Any
@@ -23,6 +27,12 @@ def give_back() -> None:
     trim = getattr(_libc(), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def set_apart() -> None:
+    """Take what has been made until now out of the collector's rounds: one over all modules stops a page for 0.1 s."""
+    gc.collect()
+    gc.freeze()
 
 
 @cache

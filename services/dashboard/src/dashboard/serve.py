@@ -73,6 +73,7 @@ def serve() -> None:
         h11_max_incomplete_event_size=32 * 1024,
     )
     server = _Server(config, app.state.live.close)
+    memory.set_apart()
     server.run()
     if not server.started:
         sys.exit(STARTUP_FAILURE)
