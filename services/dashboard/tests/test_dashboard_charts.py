@@ -164,3 +164,15 @@ def test_the_same_marks_are_drawn_once() -> None:
     assert one
     assert two
     assert one.planes[0].svg is two.planes[0].svg
+
+
+def test_a_run_of_empty_ranges_is_drawn_and_listed_as_one() -> None:
+    edges = [Decimal(n) for n in (-20, -10, -5, 0, 5, 10, 20)]
+    buckets = [
+        Bucket(low, high, trades) for low, high, trades in zip(edges, edges[1:], (3, 0, 0, 0, 4, 5), strict=False)
+    ]
+    chart = result_chart("results", buckets, strategy="RSI")
+    assert chart
+    assert [(cells[0].text, cells[1].text) for _, cells in chart.rows] == [
+        ("\u221220 to \u221210", "3"), ("\u221210 to 5", "0"), ("5 to 10", "4"), ("10 to 20", "5")
+    ]  # fmt: skip

@@ -100,6 +100,17 @@ def test_text_of_other_peoples_files_stays_in_its_cell(visitor: Any, rows: Any) 
     assert row["pnl"] == "-5.5"  # a number is no formula
 
 
+def test_control_characters_are_written_out_on_the_page_and_in_the_file(visitor: Any, rows: Any) -> None:
+    rows.trade(symbol="BTC\u202eTDSU", strategy_name="\x1b[2Jgone", exit_reason="\u2067=1+1")
+    [row] = table(visitor.get("/trades.csv"))
+    assert (row["symbol"], row["strategy"], row["why_closed"]) == ("BTC\\u202eTDSU", "\\u001b[2Jgone", "\\u2067=1+1")
+    for path in ("/trades", "/strategies"):
+        shown = visitor.get(path).text
+        assert "\\u001b[2Jgone" in shown
+        kept = [line for line in shown.splitlines() if "\u202e" in line or "\x1b" in line]
+        assert all("<option" in line for line in kept), kept  # a filter's own value is sent back as it is
+
+
 @pytest.mark.parametrize("sort", ["exit_time", "pnl"])
 def test_it_is_read_a_page_at_a_time_from_one_moment(database: ThrowawayDatabase, rows: Any, sort: str) -> None:
     ids = [rows.trade(pnl=Decimal(i % 5), exit_time=datetime(2026, 1, 1, i)) for i in range(10)]  # noqa: DTZ001

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -130,6 +131,9 @@ def test_a_trade_tells_its_whole_story(db: Database) -> None:
     assert steps[:5] == ["Signal to entry", "Decision to entry recorded", "Order to entry sent",
                          "Order to entry accepted", "Filled (entry)"]  # fmt: skip
     assert [moment.at for moment in detail.moments] == sorted(moment.at for moment in detail.moments)
+    behind = replace(entry.orders[0], accepted_at=entry.intent.signal_time - timedelta(seconds=5))
+    told = replace(detail, legs=[replace(entry, orders=[behind]), way_out]).moments
+    assert [moment.what for moment in told] == steps  # by the venue's clock the order was there before it was sent
     assert (detail.older_id, detail.newer_id) == (earlier, None)
     assert db.read(lambda conn: read_trade(conn, number + 1)) is None
 

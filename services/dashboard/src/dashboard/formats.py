@@ -8,12 +8,28 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from itertools import pairwise
+from unicodedata import category
 
 MINUS = "\N{MINUS SIGN}"
 MISSING = "\N{EM DASH}"
 _WIDE = Context(prec=400)  # the default 28 digits would refuse to round a very large number
+# Unicode's marks that set the direction of the text around them, and the two that break lines outside of CSV
+_TURNS = frozenset("\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 # quote currencies that exchanges write without a separator, longest first
 QUOTES = ("USDT", "USDC", "BUSD", "FDUSD", "TUSD", "USD", "EUR", "GBP", "BTC", "ETH")
+
+
+def visible(text: str) -> str:
+    """Return text with its control characters written out: ESC, and those that turn the direction of reading.
+
+    A symbol or a reason comes from elsewhere; on a page, in a terminal or in a spreadsheet it must not move, hide or
+    reverse what stands beside it. Tab and line breaks stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        f"\\u{ord(c):04x}" if c in _TURNS or (category(c) == "Cc" and c not in "\t\r\n") else c for c in text
+    )
 
 
 def exact(value: Decimal) -> str:

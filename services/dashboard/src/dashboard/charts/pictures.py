@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from itertools import groupby
 
 from markupsafe import Markup
 
@@ -22,6 +23,8 @@ DRAWDOWN_HEIGHT = 84
 BARS_HEIGHT = 150
 SMALL_HEIGHT = 110
 GAP = 0.1  # of a bar's room, on each side
+FEWEST_RANGES = 4  # fewer stand side by side from the left, not one across the whole plane
+FOLDED_FROM = 2  # so many empty ranges in a row are drawn, and listed, as one
 _Words = Callable[[Decimal], str]
 _Kind = Callable[[Bucket], str]
 
@@ -215,7 +218,8 @@ def result_chart(key: str, buckets: Sequence[Bucket], *, strategy: str) -> Chart
         strategy: whose.
     """
     return _distribution(
-        key, buckets, f"Results of {strategy}", "Result after fees", lambda value: formats.short(value),
+        key, buckets, f"Results of {formats.visible(strategy)}", "Result after fees",
+        lambda value: formats.short(value),
         lambda bucket: "loss" if bucket.high is not None and bucket.high <= 0 else "gain",
         legend=(("gain", "won"), ("loss", "lost")),
         note="In the quote currency, after fees. The ranges are not equally wide.",
@@ -231,7 +235,8 @@ def duration_chart(key: str, buckets: Sequence[Bucket], *, strategy: str) -> Cha
         strategy: whose.
     """
     return _distribution(
-        key, buckets, f"Time held by {strategy}", "Time held", lambda value: formats.duration(float(value)),
+        key, buckets, f"Time held by {formats.visible(strategy)}", "Time held",
+        lambda value: formats.duration(float(value)),
         lambda _: "held", legend=(), note="From entry to exit; the ranges are not equally wide.",
     )  # fmt: skip
 
@@ -242,9 +247,10 @@ def _distribution(
 ) -> Chart | None:  # fmt: skip
     if not buckets:
         return None
+    buckets = _folded(buckets)
     axis = counts(max(bucket.trades for bucket in buckets))
     total = sum(bucket.trades for bucket in buckets)
-    room = WIDTH / max(len(buckets), 6)
+    room = WIDTH / max(len(buckets), FEWEST_RANGES)
     most = max(buckets, key=lambda bucket: bucket.trades)
     described = (
         f"{formats.plural(total, 'trade')} in {formats.plural(len(buckets), 'range')}; "
@@ -261,7 +267,7 @@ def _distribution(
     every = max(1, -(-len(edges) // 7))
     labels = tuple(
         Label(f"{place * room / WIDTH * 100:.2f}%", words(edge), "start" if place == 0 else "end" if
-              place == len(edges) - 1 and len(buckets) >= 6 else "middle", rare=(place // every) % 2 == 1)
+              place == len(edges) - 1 and len(buckets) >= FEWEST_RANGES else "middle", rare=(place // every) % 2 == 1)
         for place, edge in enumerate(edges)
         if edge is not None and place % every == 0
     )  # fmt: skip
@@ -292,6 +298,18 @@ def _distribution(
             for place, bucket in enumerate(buckets)
         ),
     )
+
+
+def _folded(buckets: Sequence[Bucket]) -> list[Bucket]:
+    """The same with each longer run of empty ranges as one: the middle of most results is empty, and wide."""
+    found: list[Bucket] = []
+    for holds_trades, run in groupby(buckets, key=lambda bucket: bucket.trades > 0):
+        ranges = list(run)
+        if holds_trades or len(ranges) < FOLDED_FROM:
+            found += ranges
+        else:
+            found.append(Bucket(ranges[0].low, ranges[-1].high, 0))
+    return found
 
 
 def _framed(drawn: tuple[Bar, ...]) -> tuple[Bar, ...]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, and_, or_, select
 from tradedb.models import Fill, LedgerEntry, OrderIntent, Position, Trade, TradingSession, VenueOrder
 
+from dashboard import formats
 from dashboard.reading.provenance import CopyRun, copy_runs
 from dashboard.reading.schema import SchemaState, schema_state
 from dashboard.reading.trades import TradeRow, trade_rows
@@ -120,11 +121,12 @@ class Leg:
 
 @dataclass(frozen=True)
 class Moment:
-    """One step of the story, in the order of time. ``at`` is aware UTC, or the bare wall clock of a copied trade."""
+    """One step of the story. ``at`` is aware UTC, or the bare wall clock of a copied trade; ``theirs``: the venue's."""
 
     at: datetime
     what: str
     detail: str
+    theirs: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,14 +156,14 @@ class TradeDetail:
 
     @property
     def moments(self) -> list[Moment]:
-        """Return every time that is known of it, the earliest first."""
-        found = [moment for leg in self.legs for moment in _moments(leg)]
-        if not found:
-            found = [
+        """Return every time that is known of it, the earliest first, and no effect before its cause."""
+        if not self.legs:
+            return [
                 Moment(self.trade.entry_time, "Opened", ""),
                 Moment(self.trade.exit_time, "Closed", self.trade.exit_reason or ""),
             ]
-        return sorted(found, key=lambda moment: moment.at)
+        found = [step for leg in self.legs for step in _moments(leg)]
+        return [moment for _, moment in sorted(found, key=lambda step: step[0])]
 
 
 def read_trade(conn: Connection, trade_id: int) -> TradeDetail | None:
@@ -285,18 +287,25 @@ def _leg(conn: Connection, kind: Literal["entry", "exit"], intent: IntentRow) ->
     )
 
 
-def _moments(leg: Leg) -> list[Moment]:
+def _moments(leg: Leg) -> list[tuple[datetime, Moment]]:
+    """Return the steps of one leg, each with where it belongs: the venue's clock may be a little behind ours."""
     name, intent = leg.kind, leg.intent
-    found = [
-        Moment(intent.signal_time, f"Signal to {name}", intent.reason or ""),
-        Moment(intent.created_at, f"Decision to {name} recorded", f"{intent.side} {intent.quantity:f} {intent.symbol}"),
-    ]
-    for order in leg.orders:
-        found.append(Moment(order.submitted_at, f"Order to {name} sent", order.client_order_id))
+    found: list[tuple[datetime, Moment]] = []
+
+    def then(after: datetime, moment: Moment) -> datetime:
+        found.append((max(after, moment.at), moment))
+        return found[-1][0]
+
+    decided = then(intent.signal_time, Moment(intent.signal_time, f"Signal to {name}", intent.reason or ""))
+    what = f"{intent.side.lower()} {formats.quantity(intent.quantity)} {intent.symbol}"
+    decided = begun = then(decided, Moment(intent.created_at, f"Decision to {name} recorded", what))
+    for place, order in enumerate(leg.orders):
+        sent = then(decided, Moment(order.submitted_at, f"Order to {name} sent", order.client_order_id))
         if order.accepted_at is not None:
-            found.append(Moment(order.accepted_at, f"Order to {name} accepted", order.venue_order_id))
+            sent = then(sent, Moment(order.accepted_at, f"Order to {name} accepted", order.venue_order_id, theirs=True))
+        begun = begun if place else sent
     for fill in leg.fills:
-        at = f"{fill.quantity:f} at {fill.price:f}"
-        found.append(Moment(fill.filled_at, f"Filled ({name})", at))
-        found.append(Moment(fill.recorded_at, f"Fill recorded ({name})", f"{at}{', late' if fill.late else ''}"))
+        at = f"{formats.quantity(fill.quantity)} at {formats.price(fill.price)}"
+        filled = then(begun, Moment(fill.filled_at, f"Filled ({name})", at, theirs=True))
+        then(filled, Moment(fill.recorded_at, f"Fill recorded ({name})", f"{at}{', late' if fill.late else ''}"))
     return found

@@ -225,10 +225,13 @@ def _cells(row: TradeRow) -> list[str]:
 def words(text: str | None) -> str:
     """Return text as a cell: what a spreadsheet would take for a formula gets an apostrophe before it.
 
+    Control characters are written out, as on the pages.
+
     Source: https://owasp.org/www-community/attacks/CSV_Injection
     """
     if not text:
         return ""
+    text = formats.visible(text)
     # some programs pass over the blanks before a formula
     return f"'{text}" if text.startswith(FORMULA) or text.lstrip().startswith(FORMULA) else text
 

@@ -25,6 +25,11 @@ def asset(name: str) -> str:
     return f"/static/{name}?v={hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]}"
 
 
+def _finished(value: Any) -> Any:
+    """What stands on a page for a value. A value that goes back to us (``value="{{ it | e }}"``) stays as it is."""
+    return formats.visible(value) if type(value) is str else value
+
+
 class Renderer:
     """Fills templates. Everything is escaped; only the charts, which a serialiser wrote, are not once more.
 
@@ -40,6 +45,7 @@ class Renderer:
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=select_autoescape(default=True, default_for_string=True),
             undefined=StrictUndefined,
+            finalize=_finished,
             trim_blocks=True,
             lstrip_blocks=True,
         )
