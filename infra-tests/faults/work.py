@@ -304,14 +304,16 @@ class Rows(Writer):
 
 def main() -> None:
     """Run the writer that the file named on the command line describes."""
+    # a thread hears them: a handler would set the event while this thread may hold its lock, and wait for ever
+    ends = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     config = Config(**json.loads(Path(sys.argv[1]).read_text()))
     mutants.apply_in_writer()
     configure_logging("faults")
     from faults.trades import Trades  # it needs this module
 
     writer = {"rows": Rows, "trades": Trades}[config.kind](config)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: writer.stopping.set())
+    threading.Thread(target=lambda: (signal.sigwait(ends), writer.stopping.set()), daemon=True).start()
     writer.run()
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from tradedb.testing import PostgresServer, ThrowawayDatabase, migrated_database
 
 from faults import mutants
 from faults.places import Database, Place, Process
+
+_LOOKS_EVERY_S = 0.5
 
 
 class LocalProcess(Process):
@@ -37,10 +39,15 @@ class LocalProcess(Process):
         self._popen.wait(30)
 
     def terminate(self, timeout_s: float) -> int:
+        """SIGTERM; one that stopped itself, or does so only now, is woken for it."""
         self._popen.terminate()
-        if self.stopped():
-            self.resume()
-        return self.wait(timeout_s)
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if self.stopped():
+                self.resume()
+            with suppress(subprocess.TimeoutExpired):
+                return self._popen.wait(_LOOKS_EVERY_S)
+        return self.wait(0)
 
     def ask_to_end(self) -> None:
         self._popen.terminate()
