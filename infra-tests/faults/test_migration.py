@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from tradedb import migrate, roles
+from tradedb.revisions import head_revision
 from tradedb.testing import ROLE_PASSWORDS, PostgresServer, ThrowawayDatabase, empty_database
 
 from faults.bench import Bench
@@ -71,7 +72,7 @@ def test_migrators_at_once(bench: Bench, loopback: EmbeddedPlace, whole_schema: 
 @pytest.mark.fault("F27", "migration-in-pieces")
 def test_a_migrator_that_is_killed(bench: Bench, loopback: EmbeddedPlace, whole_schema: Any) -> None:
     """At any moment: the schema is a whole one, and the next migrator makes it the newest."""
-    whole = {None, *(f"{n:04}" for n in range(1, int(migrate.head_revision()) + 1))}
+    whole = {None, *(f"{n:04}" for n in range(1, int(head_revision()) + 1))}
     killed = 0
     for _ in range(20):
         with _unmigrated(loopback.server) as database:

@@ -31,7 +31,7 @@ from switchyard.targets.compose.target import service_status
 from switchyard.targets.status import Readiness
 from switchyard.transfer.snapshot import Source
 from tradedb.errors import SwitchyardError
-from tradedb.migrate import head_revision
+from tradedb.revisions import head_revision
 
 RUNNING = Container("id-of-dashboard", "dashboard", "running", "healthy", 0, {8080: 25000})
 CHECK = ("python", "-c", "is it ready?")

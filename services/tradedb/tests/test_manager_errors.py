@@ -21,8 +21,8 @@ from tradedb.cli import main
 from tradedb.errors import SwitchyardError
 from tradedb.failures import DatabaseUnavailable, Place, explain
 from tradedb.manager import DatabaseManager
-from tradedb.migrate import head_revision
 from tradedb.retry import Phase
+from tradedb.revisions import head_revision
 from tradedb.testing import PostgresServer, ThrowawayDatabase, closed_port
 
 MakeManager = Callable[..., DatabaseManager]
@@ -206,8 +206,8 @@ def test_sqlite_folder_not_writable(tmp_path: Path, file: str) -> None:
     script = (
         "import os, sys\n"
         "from tradedb.errors import SwitchyardError\n"
-        "from tradedb.migrate import head_revision, upgrade\n"
-        "head_revision()\n"  # reads the package's files while it still may
+        "from tradedb import migrate\nfrom tradedb.migrate import upgrade\n"
+        "migrate._revisions()\n"  # reads the package's files while it still may
         "if os.geteuid() == 0: os.setgid(65534); os.setuid(65534)\n"
         "try: upgrade(sys.argv[1])\n"
         "except SwitchyardError as error: print('\\n'.join(error.lines())); sys.exit(error.exit_code)\n"

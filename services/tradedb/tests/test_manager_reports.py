@@ -8,13 +8,13 @@ from collections.abc import Callable
 import pytest
 from click.testing import CliRunner
 from sqlalchemy import text
-from tradedb import migrate
+from tradedb import migrate, revisions
 from tradedb.cli import main
 from tradedb.manager import DatabaseManager
 from tradedb.testing import ROLE_PASSWORDS, ThrowawayDatabase
 
 MakeManager = Callable[..., DatabaseManager]
-HEAD = migrate.head_revision()
+HEAD = revisions.head_revision()
 EVERY_ROLE = ["postgres", *ROLE_PASSWORDS]
 
 

@@ -15,8 +15,8 @@ import pytest
 from sqlalchemy import Connection, insert, select, text
 from sqlalchemy import exc as sa
 from tradedb.manager import DatabaseManager, DatabaseUnavailable
-from tradedb.migrate import head_revision
 from tradedb.models import BotLease, Fill, OrderIntent, TradingSession
+from tradedb.revisions import head_revision
 
 MakeManager = Callable[..., DatabaseManager]
 

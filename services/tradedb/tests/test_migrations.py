@@ -18,15 +18,9 @@ import pytest
 from sqlalchemy import create_engine, text
 from tradedb.errors import SwitchyardError
 from tradedb.manager import FIRST_ANSWER_S, DatabaseManager
-from tradedb.migrate import (
-    MIGRATION_LOCK,
-    current_revision,
-    differences,
-    head_revision,
-    revision_problem,
-    upgrade,
-)
+from tradedb.migrate import MIGRATION_LOCK, differences, upgrade
 from tradedb.models import Base
+from tradedb.revisions import current_revision, head_revision, known_revisions, revision_problem
 from tradedb.roles import ensure_roles
 from tradedb.rollups import TABLES as ROLLUPS
 from tradedb.testing import ROLE_PASSWORDS, PostgresServer, ThrowawayDatabase, empty_database
@@ -157,6 +151,7 @@ def test_revisions_are_one_line_and_only_forward() -> None:
     from tradedb import migrate
 
     assert migrate._revisions() == REVISIONS
+    assert known_revisions() == REVISIONS, "the files are named after their revisions"
     assert len(migrate._scripts().get_heads()) == 1
     for script in migrate._scripts().walk_revisions():
         assert not hasattr(script.module, "downgrade"), "downgrades are not offered: they lose data"
@@ -185,8 +180,9 @@ def start(url: str, *arguments: str) -> subprocess.Popen[str]:
 # each of them did.
 AT_ONCE = """
 import dataclasses, json, os, sys, tempfile
-from tradedb.migrate import head_revision, upgrade
-head_revision()
+from tradedb import migrate
+from tradedb.migrate import upgrade
+migrate._revisions()
 url, count = sys.argv[1], int(sys.argv[2])
 closed, opened = os.pipe()
 children = {}

@@ -27,11 +27,11 @@ from tradedb.errors import EXIT_CONFIG, EXIT_FAILED, EXIT_UNREACHABLE, Switchyar
 from tradedb.manager import DatabaseManager, DatabaseUnavailable
 from tradedb.models import Base
 from tradedb.redaction import redact
+from tradedb.revisions import LOST_REVISION, current_revision, lost_revision, newer_revision
 from tradedb.roles import OWNER, grant_tables
 
 MIGRATION_LOCK = 7_303_021_990  # pg_advisory_xact_lock's key in this database
 VERSION_TABLE = "alembic_version"
-LOST_REVISION = ""  # of a database that was migrated and no longer says how far
 
 
 @dataclass(frozen=True)
@@ -42,56 +42,6 @@ class MigrationResult:
     after: str
     applied: list[str] = field(default_factory=list)
     adopted: bool = False
-
-
-@functools.cache
-def head_revision() -> str:
-    """Return the newest revision that this code knows, which is the one it needs."""
-    head = _scripts().get_current_head()
-    if head is None:
-        raise SwitchyardError(
-            "SCHEMA-006",
-            f"no migrations in {Path(__file__).parent / 'migrations'}",
-            why="the package is not complete. Nothing was changed.",
-            fix="install it again: make setup",
-        )
-    return head
-
-
-def current_revision(connection: Connection) -> str | None:
-    """Return the revision of the database that the connection is to.
-
-    None when it was never migrated; `LOST_REVISION` when it was, and the note of it is gone.
-    """
-    if connection.dialect.name == "postgresql":
-        there = connection.execute(text("SELECT to_regclass('alembic_version') IS NOT NULL")).scalar()
-    else:
-        there = connection.execute(text("SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'")).scalar()
-    if not there:
-        return None
-    noted = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-    if noted is None and adopt.has_original_tables(connection):
-        return LOST_REVISION
-    return noted
-
-
-def revision_problem(revision: str | None) -> SwitchyardError | None:
-    """Return why this code cannot work with a database of this revision, or None when it can."""
-    head = head_revision()
-    if revision == head:
-        return None
-    if revision == LOST_REVISION:
-        return _lost_revision()
-    if revision is not None and revision not in _revisions():
-        return _newer(revision)
-    found = "has no tables yet" if revision is None else f"is at revision {revision}"
-    return SwitchyardError(
-        "SCHEMA-001",
-        f"the schema is older than the code: the database {found}, the code needs {head}",
-        why="its migrations have not been run. Nothing was changed.",
-        fix="tradedb migrate",
-        exit_code=EXIT_FAILED,
-    )
 
 
 def upgrade(
@@ -130,7 +80,7 @@ def upgrade(
     _wait_for_a_connection(manager, wait_s)
     before = manager.read(current_revision, name="revision")
     if before is not None and before not in _revisions():
-        raise _lost_revision() if before == LOST_REVISION else _newer(before)
+        raise lost_revision() if before == LOST_REVISION else newer_revision(before)
     applied: list[str] = []
     adopted = False
     while True:
@@ -237,7 +187,7 @@ def _one_step(connection: Connection) -> _Step:
         _grant(connection)
         return _Step(adopt.ORIGINAL_REVISION, "adopted")
     if current is not None and current not in _revisions():
-        raise _newer(current)
+        raise newer_revision(current)
     todo = _revisions()[_revisions().index(current) + 1 :] if current else _revisions()
     if not todo:
         return _Step(str(current), "nothing")
@@ -294,29 +244,6 @@ def _precision_differs(
     return True if found != wanted and found.startswith("NUMERIC") and wanted.startswith("NUMERIC") else None
 
 
-def _lost_revision() -> SwitchyardError:
-    """Return the error for a database of ours that no longer says how far it was migrated."""
-    note = f"INSERT INTO alembic_version VALUES ('{head_revision()}')"  # noqa: S608  # for a person to run
-    return SwitchyardError(
-        "SCHEMA-009",
-        "the tables are there, but alembic_version, which says of which revision they are, is empty",
-        why="somebody emptied it; migrating from the start would meet tables that are there. Nothing was changed.",
-        fix=f'restore it from a backup; if this code worked on it before: switchyard psql -c "{note}"',
-        exit_code=EXIT_FAILED,
-    )
-
-
-def _newer(revision: str) -> SwitchyardError:
-    """Return the error for a database that newer code has migrated."""
-    return SwitchyardError(
-        "SCHEMA-002",
-        f"the schema is newer than the code: the database is at revision {revision}, the code at {head_revision()}",
-        why="newer code has migrated it. Nothing was changed.",
-        fix="run the newer version of this code (git pull && make setup), or point DATABASE_URL at the right database",
-        exit_code=EXIT_FAILED,
-    )
-
-
 def _failed(manager: DatabaseManager, error: sa.DBAPIError) -> SwitchyardError:
     """Return the error for a migration whose SQL the database refused."""
     first_line = str(error.orig).strip().splitlines()[0]
@@ -349,13 +276,3 @@ def _not_allowed(error: SwitchyardError) -> SwitchyardError:
         fix="DATABASE_URL=$(switchyard db url --role migrator) tradedb migrate; if that fails too: switchyard db roles",
         exit_code=EXIT_CONFIG,
     )
-
-
-__all__ = [
-    "MigrationResult",
-    "current_revision",
-    "differences",
-    "head_revision",
-    "revision_problem",
-    "upgrade",
-]

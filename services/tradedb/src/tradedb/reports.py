@@ -82,7 +82,7 @@ def health(manager: DatabaseManager, deadline_s: float) -> Health:
         manager: of the database.
         deadline_s: the longest wait for its answer, in seconds.
     """
-    from tradedb.migrate import head_revision, revision_problem
+    from tradedb.revisions import head_revision, revision_problem
 
     head = head_revision()
     started = time.monotonic()

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from sqlalchemy import URL, Connection
-from tradedb import migrate
+from tradedb import revisions
 from tradedb.errors import SwitchyardError
 from tradedb.manager import DatabaseManager
 
@@ -193,11 +193,13 @@ class Bot:
             self._opened = self._spool.open()
         if not self._schema_seen:
             if self._local_file is not None:
+                from tradedb import migrate  # only a local file is ours to migrate
+
                 migrate.upgrade(self._local_file)
             revision = self._manager.read(
-                migrate.current_revision, name="schema-revision", deadline_s=CALL_DEADLINE_S, retry=False
+                revisions.current_revision, name="schema-revision", deadline_s=CALL_DEADLINE_S, retry=False
             )
-            if problem := migrate.revision_problem(revision):
+            if problem := revisions.revision_problem(revision):
                 raise problem
             self._schema_seen = True
 

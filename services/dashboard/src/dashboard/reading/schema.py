@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
-from tradedb.migrate import current_revision, head_revision, revision_problem
+from tradedb.revisions import current_revision, head_revision, revision_problem
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def database(url: str, host: str, port: int) -> DatabaseStatus:
 
 def head() -> str:
     """Return the schema revision that this checkout's code knows."""
-    from tradedb.migrate import head_revision
+    from tradedb.revisions import head_revision
 
     return head_revision()
 
