@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -361,6 +362,36 @@ def test_trades_go_on_by_cursor_in_any_order(caller: Caller, rows: Any) -> None:
             seen += [trade["id"] for trade in told["data"]]
             cursor = told["next_cursor"]
         assert len(seen) == len(set(seen)) == 9, sort
+
+
+def test_rows_that_arrive_while_a_list_is_read_move_nothing_in_it(
+    caller: Caller, database: ThrowawayDatabase, rows: Any
+) -> None:
+    rows.history(9)
+    first = {trade["id"] for trade in caller.get("/trades")["data"]}
+    for sort in ("exit_time", "pnl", "pnl_percent"):
+        for order in ("asc", "desc"):
+            seen: list[int] = []
+            cursor: str | None = ""
+            while cursor is not None:
+                told = caller.get("/trades", limit=4, sort=sort, order=order, cursor=cursor)
+                seen += [trade["id"] for trade in told["data"]]
+                cursor = told["next_cursor"]
+                # one before everything, whichever way it is sorted: had it counted by position, a row would come twice
+                extreme = 1 if order == "desc" else -1
+                rows.trade(pnl=Decimal(10_000 * extreme), pnl_percent=900.0 * extreme)
+            assert len(seen) == len(set(seen)), (sort, order)
+            assert set(seen) >= first, (sort, order)
+    for i in range(7):
+        add_event(database, message=f"event {i}")
+    told, messages = caller.get("/events", limit=3), list[str]()
+    while True:
+        messages += [event["message"] for event in told["data"]]
+        add_event(database, message="later")
+        if told["next_cursor"] is None:
+            break
+        told = caller.get("/events", limit=3, cursor=told["next_cursor"])
+    assert messages == [f"event {i}" for i in reversed(range(7))]
 
 
 def test_one_trade_tells_its_story(caller: Caller, rows: Any) -> None:

@@ -339,7 +339,7 @@ def _tables(conn: Connection) -> list[TableRow]:
             size_bytes=row.size_bytes,
             index_bytes=row.index_bytes,
             dead_rows=row.dead,
-            dead_percent=100 * row.dead / (row.live + row.dead) if row.dead else 0.0 if row.dead is not None else None,
+            dead_percent=_dead_percent(row.dead, max(row.live or 0, counts.get(row.quoted, row.estimate))),
             bloat_bytes=row.bloat_bytes,
             bloat_percent=100 * row.bloat_bytes / row.main_bytes if row.bloat_bytes is not None else None,
             vacuumed_at=_utc(row.vacuumed_at),
@@ -347,6 +347,13 @@ def _tables(conn: Connection) -> list[TableRow]:
         )
         for row in rows
     ]
+
+
+def _dead_percent(dead: int | None, live: int) -> float | None:
+    """Dead rows in percent of all; the server forgets its count of living ones in a crash, hence the larger of two."""
+    if dead is None:
+        return None
+    return 100 * dead / (max(live, 0) + dead) if dead else 0.0
 
 
 def _utc(when: datetime | None) -> datetime | None:

@@ -37,6 +37,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "
 COLUMNS = (
     "id", "closed", "opened", "times_in_utc", "symbol", "side", "source", "strategy", "exchange", "session",
     "quantity", "size", "entry_price", "exit_price", "pnl", "pnl_percent", "fees", "why_closed", "copied_from",
+    "copy_run",
 )  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -117,7 +118,11 @@ class Export:
             )
         if isinstance(problem, _NoTablesError):
             return self._refuse(request, 503, "No tables to read", str(problem))
-        said = f"{problem.what}." if isinstance(problem, SwitchyardError) else "It has not answered."
+        said = (
+            f"{problem.what[:1].upper()}{problem.what[1:]}."
+            if isinstance(problem, SwitchyardError)
+            else "It has not answered."
+        )
         return self._refuse(request, 503, "The database does not answer", said)
 
     def _write(self, query: TradeQuery, pipe: _Pipe) -> None:
@@ -218,7 +223,7 @@ def _cells(row: TradeRow) -> list[str]:
         words(row.strategy_name), words(row.exchange), "" if row.session_id is None else str(row.session_id),
         _number(row.quantity), _number(row.size), _number(row.entry_price), _number(row.exit_price), _number(row.pnl),
         "" if row.pnl_percent is None else repr(row.pnl_percent), _number(row.commission), words(row.exit_reason),
-        words(row.copied.label if row.copied else None),
+        words(row.copied.file if row.copied else None), row.copied.run_id if row.copied else "",
     ]  # fmt: skip
 
 
