@@ -2,8 +2,9 @@
 
 I1  what was acknowledged is there, as it was sent
 I2  each key is there once, and each decision was taken once
-I3  nothing is there that nobody attempted, or that its writer was told had not happened
-I4  start + profits - fees = balance; the signed fills are the position; the ledger's books balance; to the last digit
+I3  nothing is there that nobody attempted, or that its writer was told had not happened; no fact contradicts another
+I4  start + profits - fees = balance, after each fill; the signed fills are the position; the session's totals follow
+    from them; the ledger's books balance; to the last digit
 I5  the epochs of the writer only rise
 I6  no call lasts longer than 12 s; writes go on within 15 s of the end of a fault, without a new process; no
     connection stays taken
@@ -15,9 +16,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import pairwise
+from itertools import groupby, pairwise, zip_longest
 
 from faults.final import Final, Row
 from faults.record import BARE_ROW, WRITES, History, Op
@@ -25,6 +26,7 @@ from faults.record import BARE_ROW, WRITES, History, Op
 LONGEST_CALL_S = 12.0
 RESUMED_WITHIN_S = 15.0
 _ZERO = Decimal(0)
+_OPEN_ORDER = {False: "ACCEPTED", True: "PARTIALLY_FILLED"}  # of which nothing, or something, is filled
 
 
 @dataclass(frozen=True)
@@ -106,10 +108,18 @@ def _unattempted(history: History, final: Final) -> Iterator[str]:
             if kind == "filled":
                 continue  # another name of what is looked at as a fill
             yield f"{kind} {key} is there, and nobody attempted it"
-    known = {row["intent_id"] for row in final.intents}
+    decided_for = {row["intent_id"]: row["venue"] for row in final.intents}
     for fill in final.fills:
-        if fill["intent_id"] not in known:
+        venue = decided_for.get(fill["intent_id"])
+        if venue is None:
             yield f"fill {fill['venue_trade_id']} belongs to no intent"
+        elif fill["venue"] != venue:
+            yield f"fill {fill['venue_trade_id']} is of {fill['venue']}, its intent was for {venue}"
+    for order in final.orders:
+        if order["venue"] != decided_for.get(order["client_order_id"]):
+            yield f"order {order['client_order_id']} of {order['venue']} belongs to no intent for that venue"
+    for fact in final.quarantined:
+        yield f"{fact['kind']} {fact['venue_trade_id']} is in quarantine, and nobody made two that differ"
 
 
 def _written(final: Final) -> dict[tuple[str, str], Row]:
@@ -142,13 +152,16 @@ class _Money:
     held: Decimal = _ZERO
     cost: Decimal = _ZERO
     oversold: bool = False
+    closed: dict[str, Decimal] = field(default_factory=dict)  # the profit of each round trip, by what closed it
+    earned: list[Decimal] = field(
+        default_factory=lambda: [_ZERO]
+    )  # profits less fees: before the first fill, after each
 
 
-def _money(fills: Iterable[Row]) -> tuple[_Money, dict[str, Decimal]]:
-    """Return a session's money, and the profit of each round trip by the intent that closed it."""
+def _money(fills: Iterable[Row]) -> _Money:
+    """Return a session's money."""
     money = _Money()
     lots: deque[tuple[Decimal, Decimal]] = deque()
-    closed: dict[str, Decimal] = {}
     since = _ZERO
     for fill in fills:
         price, left = Decimal(fill["price"]), Decimal(fill["quantity"])
@@ -165,36 +178,59 @@ def _money(fills: Iterable[Row]) -> tuple[_Money, dict[str, Decimal]]:
                     lots.appendleft((quantity - taken, paid))
             money.oversold |= left > 0
             if not lots:
-                closed[fill["intent_id"]] = since
+                money.closed[fill["intent_id"]] = since
                 money.pnl += since
                 since = _ZERO
+        money.earned.append(money.pnl + since - money.fees)
     money.pnl += since
     money.held = sum((quantity for quantity, _ in lots), start=_ZERO)
     money.cost = sum((quantity * price for quantity, price in lots), start=_ZERO)
-    return money, closed
+    return money
 
 
 def _unbalanced(_: History, final: Final) -> Iterator[str]:
     fills, trades = _by_session(final.fills), _by_session(final.trades)
     accounts, positions = _by_session(final.accounts), _by_session(final.positions)
     entries = _by_session(final.entries)
+    filled = _filled(final)
     for session in final.sessions:
         key = session["id"]
-        money, closed = _money(fills[key])
-        balance = session["initial_balance"] + money.pnl - money.fees
+        money = _money(fills[key])
         if money.oversold:
             yield f"session {key}: more was sold than it held"
-        if accounts[key] and accounts[key][-1]["balance"] != balance:
-            yield f"session {key}: the account says {accounts[key][-1]['balance']}, the fills {balance}"
+        yield from _wrong_curve(key, session["initial_balance"], money, accounts[key])
+        yield from _wrong_totals(session, money)
         for trade in trades[key]:
-            made = closed.get(trade["order_id"])
+            made = money.closed.get(trade["order_id"])
             if trade["pnl"] != made:
                 yield f"trade {trade['id']} says pnl {trade['pnl']}, its fills say {made}"
         held = sum((p["quantity"] for p in positions[key] if p["status"] == "OPEN"), start=_ZERO)
         if money.held != held:
             yield f"session {key}: the fills hold {money.held}, the open positions {held}"
-        if entries[key]:
-            yield from _wrong_ledger(key, session["initial_balance"], money, fills[key], entries[key])
+        for position in positions[key]:
+            if position["status"] == "CLOSED" and position["quantity"] != filled[position["order_id"]]:
+                bought = filled[position["order_id"]]
+                yield f"position {position['id']} is CLOSED with {position['quantity']}, its fills bought {bought}"
+        yield from _wrong_ledger(key, session["initial_balance"], money, fills[key], entries[key])
+
+
+def _wrong_curve(key: object, initial: Decimal, money: _Money, accounts: list[Row]) -> Iterator[str]:
+    """The points of account_history: one after each fill at least, each with the balance that there was."""
+    wanted = [initial + earned for earned, _ in groupby(money.earned)]
+    seen = [balance for balance, _ in groupby(row["balance"] for row in accounts)]
+    if seen[:1] != wanted[:1]:
+        wanted = wanted[1:]  # nothing has to be written before the first fill
+    for n, (there, balance) in enumerate(zip_longest(seen, wanted), 1):
+        if there != balance:
+            yield f"session {key}: point {n} of the account says {there}, the fills {balance}"
+            return
+
+
+def _wrong_totals(session: Row, money: _Money) -> Iterator[str]:
+    """What the session's own row adds up."""
+    for name, wanted in (("total_pnl", money.earned[-1]), ("total_trades", len(money.closed))):
+        if session[name] != wanted:
+            yield f"session {session['id']}: its {name} is {session[name]}, the fills make it {wanted}"
 
 
 def _wrong_ledger(key: object, initial: Decimal, money: _Money, fills: list[Row], entries: list[Row]) -> Iterator[str]:
@@ -269,7 +305,7 @@ def resumed_after(history: History) -> list[tuple[float, float | None]]:
     found: list[tuple[float, float | None]] = []
     heals = history.named("heal")
     for heal in heals:
-        first = min((op.ended for op in history.acknowledged() if op.ended and op.ended >= heal.at), default=None)
+        first = min((op.ended for op in history.acknowledged() if op.ended and op.began >= heal.at), default=None)
         found.append((heal.at, None if first is None else first - heal.at))
     return found
 
@@ -331,6 +367,27 @@ def _half_done(_: History, final: Final) -> Iterator[str]:
         what, keys = followed[intent["leg"]]
         if intent["status"] == "FILLED" and intent["intent_id"] not in keys:
             yield f"intent {intent['intent_id']} is FILLED without its {what}"
+    yield from _wrong_orders(final, filled)
+
+
+def _wrong_orders(final: Final, filled: dict[str, Decimal]) -> Iterator[str]:
+    """What is written of the orders at the venue, against the fills and the decisions that they carry out."""
+    orders = {order["client_order_id"]: order for order in final.orders}
+    for intent in final.intents:
+        key, done = intent["intent_id"], filled[intent["intent_id"]]
+        order = orders.get(key)
+        if order is None:
+            if done:
+                yield f"intent {key} has fills and no order"
+            continue
+        if (order["quantity"], order["filled_quantity"]) != (intent["quantity"], done):
+            yield (
+                f"order {key} says {order['filled_quantity']} of {order['quantity']},"
+                f" filled are {done} of {intent['quantity']}"
+            )
+        fitting = _OPEN_ORDER[bool(done)] if intent["status"] == "PENDING" else intent["status"]
+        if order["status"] != fitting:
+            yield f"order {key} is {order['status']}, its intent {intent['status']} with {done} filled"
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def final() -> Final:
     """One session whose books balance."""
     intents: list[Row] = [
         {"intent_id": key, "session_id": 1, "leg": leg, "lease_epoch": epoch, "status": "FILLED", "quantity": D(1)}
-        | {"reason": "in turn"}
+        | {"reason": "in turn", "venue": "V"}
         for key, (leg, epoch) in LEGS.items()
     ]
     intents.append(intents[2] | {"intent_id": "row-1", "status": "CANCELLED", "reason": BARE_ROW})
@@ -41,14 +41,22 @@ def final() -> Final:
         | {"side": "SELL" if intent.startswith("out") else "BUY"}
         for key, intent, quantity, price in PARTS
     ]
-    orders: list[Row] = [{"venue": "V", "client_order_id": key} for key in LEGS]
+    orders: list[Row] = [
+        {"venue": "V", "client_order_id": key, "status": "FILLED", "quantity": D(1), "filled_quantity": D(1)}
+        for key in LEGS
+    ]
     positions: list[Row] = [
         {"id": 1, "session_id": 1, "order_id": "in-1", "status": "CLOSED", "quantity": D(1)},
         {"id": 2, "session_id": 1, "order_id": "in-2", "status": "OPEN", "quantity": D(1)},
     ]
     trades: list[Row] = [{"id": 1, "session_id": 1, "order_id": "out-1", "position_id": 1, "pnl": PNL}]
-    accounts: list[Row] = [{"id": 1, "session_id": 1, "balance": D(1000) + PNL - D("2.5")}]
-    sessions: list[Row] = [{"id": 1, "initial_balance": D(1000)}]
+    accounts: list[Row] = [
+        {"id": n, "session_id": 1, "balance": 1000 + earned - n * D("0.5")}
+        for n, earned in enumerate((D(0), D(0), D(0), D("4.9"), PNL, PNL))
+    ]
+    sessions: list[Row] = [
+        {"id": 1, "initial_balance": D(1000), "total_pnl": PNL - D("2.5"), "total_trades": 1},
+    ]
     entries: list[Row] = [
         {"session_id": 1, "venue": "V", "venue_trade_id": fact, "account": account, "amount": D(amount)}
         | {"currency": "USDT"}
@@ -112,10 +120,16 @@ DAMAGED_DATABASE: dict[str, tuple[str, Callable[[Final], Final]]] = {
         "I3",
         lambda f: replace(f, fills=[*f.fills, f.fills[4] | {"venue_trade_id": "made up"}]),
     ),
+    "a fill of another venue than its intent's": ("I3", lambda f: replace(f, fills=changed(f.fills, 4, venue="W"))),
+    "an order at another venue than its intent's": ("I3", lambda f: replace(f, orders=changed(f.orders, 2, venue="W"))),
+    "a fact in quarantine": (
+        "I3",
+        lambda f: replace(f, quarantined=[{"venue": "V", "venue_trade_id": "f1", "kind": "fill"}]),
+    ),
     "a fill of no intent": ("I3", lambda f: replace(f, fills=changed(f.fills, 4, intent_id="unknown"))),
     "the balance is off by the smallest digit": (
         "I4",
-        lambda f: replace(f, accounts=changed(f.accounts, 0, balance=f.accounts[0]["balance"] + D("1E-18"))),
+        lambda f: replace(f, accounts=changed(f.accounts, 5, balance=f.accounts[5]["balance"] + D("1E-18"))),
     ),
     "a fee was taken twice": ("I4", lambda f: replace(f, fills=changed(f.fills, 0, fee=D(1)))),
     "a profit does not follow from its fills": ("I4", lambda f: replace(f, trades=changed(f.trades, 0, pnl=D(9)))),
@@ -125,6 +139,28 @@ DAMAGED_DATABASE: dict[str, tuple[str, Callable[[Final], Final]]] = {
     "two entries are wrong by the same amount": (
         "I4",
         lambda f: replace(f, entries=changed(changed(f.entries, 2, amount=D("-41")), 4, amount=D(1))),
+    ),
+    "an older balance is off by the smallest digit": (
+        "I4",
+        lambda f: replace(f, accounts=changed(f.accounts, 2, balance=f.accounts[2]["balance"] + D("1E-18"))),
+    ),
+    "a fill moved the balance and left no point of it": (
+        "I4",
+        lambda f: replace(f, accounts=f.accounts[:3] + f.accounts[4:]),
+    ),
+    "there are fills and no balance at all": ("I4", lambda f: replace(f, accounts=[])),
+    "there are fills and no ledger at all": ("I4", lambda f: replace(f, entries=[])),
+    "the session's profit does not follow from its fills": (
+        "I4",
+        lambda f: replace(f, sessions=changed(f.sessions, 0, total_pnl=D(99))),
+    ),
+    "the session has more trades than it made": (
+        "I4",
+        lambda f: replace(f, sessions=changed(f.sessions, 0, total_trades=2)),
+    ),
+    "a closed position has more than was bought": (
+        "I4",
+        lambda f: replace(f, positions=changed(f.positions, 0, quantity=D(9))),
     ),
     "a fill is not in the ledger": ("I4", lambda f: replace(f, entries=f.entries[:-3])),
     "a decision of an older epoch": ("I5", lambda f: replace(f, intents=changed(f.intents, 2, lease_epoch=0))),
@@ -143,6 +179,19 @@ DAMAGED_DATABASE: dict[str, tuple[str, Callable[[Final], Final]]] = {
         "I8",
         lambda f: replace(f, intents=changed(f.intents, 2, status="PENDING")),
     ),
+    "fills of an order that is not there": ("I8", lambda f: replace(f, orders=f.orders[:2])),
+    "an order says more than its fills": (
+        "I8",
+        lambda f: replace(f, orders=changed(f.orders, 2, filled_quantity=D(7))),
+    ),
+    "an order says that nothing of it is filled": (
+        "I8",
+        lambda f: replace(f, orders=changed(f.orders, 2, filled_quantity=D(0), status="ACCEPTED")),
+    ),
+    "an order is filled and says that it is open": (
+        "I8",
+        lambda f: replace(f, orders=changed(f.orders, 2, status="PARTIALLY_FILLED")),
+    ),
     "an entry was filled and opened nothing": ("I8", lambda f: replace(f, positions=f.positions[:1])),
 }
 
@@ -155,6 +204,10 @@ DAMAGED_HISTORY: dict[str, tuple[str, Callable[[History], History]]] = {
     "the first write came late after the heal": (
         "I6",
         lambda h: replace(h, marks=(*h.marks, Mark("bench", "heal", 1)), ops=(h.ops[0], *h.ops[8:])),
+    ),
+    "only an answer that was under way came soon after the heal": (
+        "I6",
+        lambda h: replace(h, marks=(*h.marks, Mark("bench", "heal", 0.2)), ops=(h.ops[0], *h.ops[8:])),
     ),
     "a writer ended by itself": ("I6", lambda h: with_mark(h, "died", 21, who="w", code=1)),
     "a writer was started again": ("I6", lambda h: with_mark(h, "started", 15)),
