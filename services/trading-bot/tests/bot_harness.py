@@ -219,7 +219,7 @@ def check_books(manager: Any) -> int:
             conn.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         trades = 0
         for session in conn.execute(select(TradingSession.id, TradingSession.initial_balance)):
-            of_session = select(Fill.side, Fill.quantity, Fill.fee).join(
+            of_session = select(Fill.intent_id, Fill.side, Fill.quantity, Fill.fee).join(
                 OrderIntent, OrderIntent.intent_id == Fill.intent_id
             )
             fills = conn.execute(of_session.where(OrderIntent.session_id == session.id)).all()
@@ -243,6 +243,15 @@ def check_books(manager: Any) -> int:
                 assert sum(realised, Decimal(0)) == sum(pnls, Decimal(0))
             signed = sum((fill.quantity if fill.side == "BUY" else -fill.quantity for fill in fills), Decimal(0))
             assert signed == sum((quantity or Decimal(0) for quantity in held), Decimal(0))
+            orders = dict(conn.execute(
+                select(VenueOrder.client_order_id, VenueOrder.filled_quantity).where(
+                    VenueOrder.session_id == session.id, VenueOrder.filled_quantity > 0
+                )
+            ).all())  # fmt: skip
+            filled: dict[str, Decimal] = {}
+            for fill in fills:
+                filled[fill.intent_id] = filled.get(fill.intent_id, Decimal(0)) + fill.quantity
+            assert orders == filled, "what is written of the orders is not what was filled"
             booked: dict[str, Decimal] = {}
             lines: dict[str | None, Decimal] = {}
             for trade_id, account, amount in conn.execute(

@@ -17,6 +17,7 @@ from tradedb.errors import SwitchyardError
 from tradedb.failures import DatabaseUnavailable
 from tradedb.manager import DatabaseManager
 from tradedb.models import Fill, OrderIntent, QuarantinedFact, SystemEvent
+from trading_bot import ledger
 from trading_bot.bot import Bot
 from trading_bot.diary import KEPT, Diary
 from trading_bot.feeds import SIMULATED
@@ -313,6 +314,23 @@ def test_a_decision_that_never_reached_the_venue_is_sent_while_fresh_and_ended_w
         assert woken.submit(asleep).status == "CANCELLED"
         assert woken.fills(0) == []
         woken.close()
+    check_books(database)
+
+
+def test_an_order_that_was_filled_and_never_written_down_is(
+    database: Away, bots: Callable[..., Bot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(at=BEGIN)
+    bot = bots(database, clock, strategy=Told(), bot_partial_fills=False)
+    with monkeypatch.context() as killed:
+        killed.setattr(ledger, "record_order", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("killed here")))
+        passes(bot, clock, 1)
+    assert facts(database)["orders"] == []
+    kill(bot)
+    expire_lease(database.inner)
+    passes(bots(database, clock, holder="two", strategy=Told(), bot_partial_fills=False), clock, 1)
+    [(_, _, status)] = facts(database)["orders"]
+    assert status == "FILLED"
     check_books(database)
 
 

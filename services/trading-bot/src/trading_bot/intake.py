@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from sqlalchemy import Connection
+
 from trading_bot import ledger
 from trading_bot.accounts import Accounts, Books
 from trading_bot.books import DoesNotFit
@@ -201,9 +203,13 @@ class Intake:
         )
         self._accounts.of(self._session.id).account.post(fill)  # what does not fit is not adopted
         kit = self._kit
-        status = kit.transaction(
-            lambda conn: ledger.restore_intent(conn, kit.lease, intent), "intent-adopt", idempotent=True
-        )
+
+        def work(conn: Connection) -> str:
+            status = ledger.restore_intent(conn, kit.lease, intent)
+            ledger.record_order(conn, kit.lease, intent, report)
+            return status
+
+        status = kit.transaction(work, "intent-adopt", idempotent=True)
         if status == "PENDING":
             self.working[intent.intent_id] = intent
         kit.diary.tell(

@@ -72,6 +72,7 @@ def recover(kit: Kit, now: datetime, opened: Opened | None, candles: Sequence[Ca
     restored: list[Intent] = []
     for entries in _entries(kit, found):
         restored += _restore_decisions(kit, entries, found)
+    _write_orders(kit)
     session = _open_session(kit)  # after the decisions, which may have brought back its account
     newest = kit.read(lambda conn: ledger.newest_fill(conn, kit.venue.name), "venue-cursor")
     desk = Desk(
@@ -201,6 +202,19 @@ def _restore(conn: Connection, kit: Kit, decided: Decided) -> Intent:
     intent = replace(decided.intent, session_id=session.id)
     ledger.restore_intent(conn, kit.lease, intent)
     return intent
+
+
+def _write_orders(kit: Kit) -> None:
+    """Write down the orders that the venue has of decisions that are not over: their fills, once recorded, end them."""
+    for intent in kit.read(lambda conn: ledger.pending_intents(conn, kit.venue.name), "intents-pending"):
+        with kit.asking_venue():
+            report = kit.venue.find(intent.intent_id)
+        if report is not None:
+            kit.transaction(
+                lambda conn, intent=intent, report=report: ledger.record_order(conn, kit.lease, intent, report),
+                "order-record",
+                idempotent=True,
+            )
 
 
 def _replay_fills(desk: Desk, entries: list[Noted], found: Found) -> None:
