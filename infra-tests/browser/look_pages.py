@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 import pytest
+from browser.line import line
 from browser.visits import NARROW, PAGES, WIDE, amounts, first_trade, log_in, visit
 from playwright.sync_api import Browser, BrowserContext, Page
 from targets import Target
@@ -48,18 +49,28 @@ def test_the_overview_moves_without_a_reload(context: BrowserContext, target: Ta
     page.screenshot(path=pictures / "overview-later.png", full_page=True)
 
 
-def test_the_stream_goes_on_after_the_connection_was_lost(context: BrowserContext, target: Target) -> None:
-    page = context.new_page()
-    log_in(page, target.instance)
-    page.evaluate("leave()")
-    page.wait_for_timeout(1000)
-    before = page.locator("#asof time").get_attribute("datetime")
-    page.evaluate("follow()")
-    until(
-        lambda: (page.wait_for_timeout(300), page.locator("#asof time").get_attribute("datetime"))[1] != before,
-        60,
-        "the page moves again",
-    )
+def test_the_stream_goes_on_where_the_connection_was_cut(browser: Browser, traded: Target) -> None:
+    with line(traded.dashboard_url) as wire, visit(browser, wire.url) as (context, complaints):
+        complaints.allowed.append("ERR_")  # the browser says that its connection broke
+        page = context.new_page()
+        log_in(page, traded.instance)
+        page.evaluate("window.stillTheSame = true")
+        moves(page, "the page moves")
+        wire.cut()
+        until(
+            lambda: (page.wait_for_timeout(300), re.search(rb"\r\nlast-event-id: \S+", wire.asked, re.IGNORECASE))[1],
+            60,
+            "the browser asks for what came after the last it had",
+        )
+        moves(page, "the page moves again")
+        assert page.evaluate("window.stillTheSame") is True, "the page was loaded anew"
+
+
+def moves(page: Page, what: str) -> None:
+    """Wait until the page shows a later moment than now."""
+    moment = page.locator("#asof time")
+    before = moment.get_attribute("datetime")
+    until(lambda: (page.wait_for_timeout(300), moment.get_attribute("datetime"))[1] != before, 60, what)
 
 
 def test_signing_out_in_one_tab_ends_the_other(context: BrowserContext, target: Target) -> None:
