@@ -18,7 +18,7 @@ from dashboard.charts import pictures
 from dashboard.reading.consistent import read_consistently
 from dashboard.reading.database import DatabaseFacts, read_database_facts
 from dashboard.reading.growth import SizeHistory
-from dashboard.reading.overview import DEFAULT_RANGE, RANGES, Overview, read_overview
+from dashboard.reading.overview import DAILY_BARS, DEFAULT_RANGE, RANGES, Overview, read_overview
 from dashboard.reading.schema import SchemaState
 from dashboard.reading.snapshots import Answer, Snapshots
 from dashboard.reading.strategies import Strategies, StrategyQuery, read_strategies
@@ -83,7 +83,7 @@ class Pages:
         currency = formats.quote_currency(seen.session.symbol) if seen.session else None
         return self._render.page(
             request, "overview.html", page="overview", fresh=freshness(answer), seen=seen, chart=chart,
-            daily=pictures.daily_chart(seen.daily, currency=currency, zone=zone),
+            daily=pictures.daily_chart(seen.daily, currency=currency, zone=zone), daily_bars=DAILY_BARS,
             verdicts=self.said(answer),
             chart_range=wanted if wanted in RANGES else DEFAULT_RANGE, ranges=list(RANGES),
         )  # fmt: skip
