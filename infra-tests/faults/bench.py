@@ -109,7 +109,18 @@ class Bench:
                 for name in names or tuple(self.processes)
                 if name in self.processes
             )
-            raise AssertionError("\n".join([str(late), *said])) from None
+            raise AssertionError("\n".join([str(late), *said, *self._broken_already()])) from None
+
+    def _broken_already(self) -> list[str]:
+        """What is broken while writers are still at work: what one look at the database shows, and what is lost."""
+        history = self.history()  # before the look: what was acknowledged until now must be there
+        try:
+            final = read_final(self.database.fetch)
+        except Exception as error:  # the place's own; the database may be what is missing
+            return [f"the database does not say what it holds: {error}"]
+        return [
+            str(found) for found in checker.check(history, final) if found.invariant in ("I1", "I2", "I4", "I7", "I8")
+        ]
 
     def kill(self, name: str) -> None:
         """SIGKILL a writer."""

@@ -105,8 +105,8 @@ def _caught(name: str, shows: str, named: Named, target: str) -> str:
         if done.returncode != 1:
             return ""
         for failure in ElementTree.parse(report).iter("failure"):  # pytest's own file
-            text = f"{failure.get('message', '')}\n{failure.text or ''}"
-            for line in text.splitlines():
-                if re.search(shows, line):
-                    return line.strip()[:110]
+            for line in (failure.text or "").splitlines():
+                shown = re.search(shows, line) if line.startswith("E ") else None  # not the test's own words
+                if shown:
+                    return line[max(1, shown.start() - 70) : shown.end() + 70].strip()
     return ""

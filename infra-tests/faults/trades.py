@@ -133,9 +133,8 @@ class Trades(Writer):
             self.n = max(self.n, int((at - FIRST_SIGNAL).total_seconds()))
         # what an earlier process put down: the database has it by now, or gets it from the venue below
         self.spool.acknowledge([entry.number for entry in self.spool.unacknowledged()], "the server")
-        self.collect()
         for intent in pending:
-            self.follow(intent)
+            self.follow(intent)  # before its fills are recorded, which end it: an order comes before them
         self.collect()
 
     def follow(self, intent: Intent) -> None:
