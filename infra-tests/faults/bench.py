@@ -27,6 +27,7 @@ class Row:
     test: str
     place: str
     acknowledged: int = 0
+    commits: int = 0
     lost: int = 0
     doubled: int = 0
     unknown: int = 0
@@ -196,6 +197,7 @@ class Bench:
         resumed = [seconds for _, seconds in checker.resumed_after(history) if seconds is not None]
         row = self.row
         row.acknowledged = len(history.acknowledged())
+        row.commits = history.commits()
         row.unknown = len(history.unknown())
         row.lost = sum(found.invariant == "I1" for found in violations)
         row.doubled = sum(found.invariant == "I2" for found in violations)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from faults.places.network import NetworkPlace
 
 TIERS = ("quick", "full", "soak")
+_COUNTED = ("acknowledged", "commits", "lost", "doubled", "unknown")
 REPORTS = CHECKOUT / ".switchyard" / "faults"
 
 _rows = pytest.StashKey[list[Row]]()
@@ -173,10 +174,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         "schema_version": 1,
         "tier": config.getoption("--tier"),
         "target": config.getoption("--target"),
-        "acknowledged": sum(row.acknowledged for row in rows),
-        "lost": sum(row.lost for row in rows),
-        "doubled": sum(row.doubled for row in rows),
-        "unknown": sum(row.unknown for row in rows),
+        **{name: sum(getattr(row, name) for row in rows) for name in _COUNTED},
         "longest_call_s": max(row.longest_call_s for row in rows),
         "heal_to_write_s": max((row.heal_to_write_s or 0.0 for row in rows), default=0.0),
         "faults": [asdict(row) for row in rows],
@@ -187,12 +185,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     new.replace(REPORTS / f"{name}.json")
     write = terminalreporter.write_line
     terminalreporter.section(f"faults: {name}")
-    head = ("fault", "place", "acked", "lost", "twice", "unknown", "longest call", "heal to write", "test")
+    head = ("fault", "place", "acked", "commits", "lost", "twice", "unknown", "longest call", "heal to write", "test")
     lines = [
-        (row.fault, row.place, row.acknowledged, row.lost, row.doubled, row.unknown, *_times(row), _said(row))
-        for row in rows
+        (row.fault, row.place, *(getattr(row, name) for name in _COUNTED), *_times(row), _said(row)) for row in rows
     ]
-    total = ("all", "", report["acknowledged"], report["lost"], report["doubled"], report["unknown"])
+    total = ("all", "", *(report[name] for name in _COUNTED))
     lines.append((*total, f"{report['longest_call_s']:.2f} s", f"{report['heal_to_write_s']:.2f} s", ""))
     texts = [[str(cell) for cell in line] for line in (head, *lines)]
     widths = [max(len(line[at]) for line in texts) for at in range(len(head))]

@@ -40,6 +40,7 @@ class Op:
         outcome: ok (the database said so), fail (nothing was changed, said the database's manager), unknown.
         error: the code of the error, or its class.
         body: the values that were written, as text; what was seen, for "observe".
+        part: the number of the row in its transaction, from 0.
     """
 
     writer: str
@@ -50,6 +51,7 @@ class Op:
     outcome: Outcome = "unknown"
     error: str | None = None
     body: Mapping[str, Any] = field(default_factory=dict)
+    part: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,16 @@ class History:
         """The writes that the database said it has."""
         return [op for op in self.ops if op.kind in WRITES and op.outcome == "ok"]
 
+    def commits(self) -> int:
+        """In how many transactions they were."""
+        return sum(op.part == 0 for op in self.acknowledged())
+
     def unknown(self) -> list[Op]:
-        """The writes of which nobody can say what became of them."""
-        return [op for op in self.ops if op.kind in WRITES and op.outcome == "unknown"]
+        """The writes of which nobody can say what became of them: none of their attempts was acknowledged."""
+        known = {(op.kind, op.key) for op in self.acknowledged()}
+        return [
+            op for op in self.ops if op.kind in WRITES and op.outcome == "unknown" and (op.kind, op.key) not in known
+        ]
 
     def named(self, name: str) -> list[Mark]:
         """The marks of that name."""
@@ -166,4 +175,4 @@ def _each(op: Op) -> list[Op]:
     if "batch" not in op.body:
         return [op]
     body = {name: value for name, value in op.body.items() if name != "batch"}
-    return [replace(op, key=f"{op.key}-{n}", body=body) for n in range(op.body["batch"])]
+    return [replace(op, key=f"{op.key}-{n}", body=body, part=n) for n in range(op.body["batch"])]

@@ -120,7 +120,9 @@ def test_no_room_for_the_spool(new_bench: NewBench, loopback: EmbeddedPlace) -> 
         bench.wait_written(20, "trades-1")
         with bench.fault("spool full"):
             ballast = fill(disk)
+            began = time.monotonic()
             bench.wait_mark("trades-1", "spool full")
+            bench.note(halted_after_s=round(time.monotonic() - began, 2))
             time.sleep(1)
             before = bench.database.value("SELECT count(*) FROM order_intents WHERE leg = 'ENTRY'")
             time.sleep(2)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from typing import Any
 
 import pytest
+from tradedb.testing_proxy import tcp_proxy
 from watch import until
 
 from faults.bench import Bench
 from faults.checker import longest_call
+from faults.places.embedded import EmbeddedPlace
 from faults.places.network import NetworkPlace
 from faults.plugin import NewBench, Tier
 
@@ -113,6 +116,35 @@ def test_a_slow_line_is_slow_and_not_a_storm(new_bench: NewBench, network: Netwo
         bench.wait_written(5, *writers)
     bench.note(connections=most)
     bench.finish()
+    assert most <= 2 * len(writers)
+
+
+@pytest.mark.full
+@pytest.mark.fault("F8", "leaked-connections")
+@pytest.mark.timeout(240)
+def test_a_line_with_latency_is_slow_and_not_a_storm(new_bench: NewBench, loopback: EmbeddedPlace) -> None:
+    """200 ms and 2 s from question to answer: a call that needs too many of them ends within its deadline."""
+    bench = new_bench(loopback)
+    writers = ("rows-1", "trades-1")
+    with tcp_proxy(loopback.server.port) as proxy:
+        url = re.sub(r":\d+/", f":{proxy.port}/", bench.database.url)
+        for name in writers:
+            bench.start(name.partition("-")[0], name, url=url)
+            bench.wait_written(20, name)
+        most = 0
+        for seconds in (0.2, 2.0):
+            with bench.fault(f"{seconds} s there and back"):
+                proxy.delay_s = seconds / 2
+                until_at = time.monotonic() + 15
+                while time.monotonic() < until_at:
+                    most = max(most, len(bench.database.backends()))
+                    time.sleep(0.5)
+                proxy.delay_s = 0.0
+            for name in writers:
+                bench.wait_written(20, name)
+        history, _ = bench.finish()
+    lasted = sorted(op.ended - op.began for op in history.ops if op.ended and op.kind != "observe")
+    bench.note(connections=most, p99_s=round(lasted[len(lasted) * 99 // 100], 2))
     assert most <= 2 * len(writers)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Literal
 
@@ -19,12 +20,14 @@ class TcpProxy:
     connection is cut. "lose reply": it is carried out, and the connection is cut before the client hears of it; "and
     refuse": from then on, no new connection is taken until ``refusing`` is False again.
     "silence reply": it is carried out, and the client hears nothing at all.
+    ``delay_s``: how much later everything arrives, in each direction.
     """
 
     def __init__(self, target_port: int) -> None:
         self.silent = False
         self.refusing = False
         self.on_commit: CommitFault = "none"
+        self.delay_s = 0.0
         self.accepted = 0
         self._target = ("127.0.0.1", target_port)
         self._sockets: list[socket.socket] = []
@@ -67,6 +70,7 @@ class TcpProxy:
             while data := source.recv(65536):
                 if self.silent:
                     continue
+                time.sleep(self.delay_s)
                 if to_server and b"COMMIT" in data and self.on_commit != "none":
                     fault, self.on_commit = self.on_commit, "none"
                     if fault == "swallow request":
