@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from faults import bot_mutants
+
 VARIABLE = "FAULTS_MUTANT"
 
 
@@ -312,6 +314,18 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "no-release": Mutant("a bot that ends keeps its lease", "a hand-over took|not given back", _no_release),
     "no-migration-lock": Mutant("two migrators at once", "already exists|duplicate key", _no_migration_lock),
+    "server-not-looked-at": Mutant(
+        "a server that lost what it acknowledged is not noticed",
+        "the bot says what it found",
+        bot_mutants.server_not_looked_at,
+    ),
+    "outage-ends-the-loop": Mutant(
+        "the bot ends with the first outage", "an outage ended the loop", bot_mutants.outage_ends_the_loop
+    ),
+    "full-spool-stops-exits": Mutant(
+        "a full disk stops exits too", "what was held is sold", bot_mutants.full_spool_stops_exits
+    ),
+    "venue-in-memory": Mutant("the paper venue forgets with its process", "the venue", _forgetful_venue),
     "no-session-lock": Mutant("two decisions about one account at once", "I[24]: ", _no_session_lock),
 }
 

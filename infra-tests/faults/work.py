@@ -1,8 +1,9 @@
 """A writer in its own process: ``python -m faults.work CONFIG``. It uses the bot's own code and records what it did.
 
-Two kinds. "trades" decides, acts and records through ``trading_bot.ledger``, as the bot does, as fast as the database
-lets it. "rows" commits one decision after another under a key of its own, fenced by the lease in the same statement,
-and acts on none: as many transactions a second as there can be.
+Three kinds. "bot" is the bot: its loop and all that it works with, over fast candles (``faults.real_bot``). "trades"
+decides, acts and records through ``trading_bot.ledger``, as the bot does, as fast as the database lets it. "rows"
+commits one decision after another under a key of its own, fenced by the lease in the same statement, and acts on none:
+as many transactions a second as there can be.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Config:
 
     Args:
         name: of the writer; its session is of the strategy of that name.
-        kind: "rows", "trades" or "pauses".
+        kind: "rows", "trades" or "bot".
         url: the database's.
         history: the file that it records into.
         account: the strategy whose account it trades; the writer's own name without it. Two bots share one.
@@ -97,7 +98,7 @@ class Config:
 
 
 class Writer:
-    """What both kinds have: a database, a lease, a record, an end."""
+    """What every kind has: a database, a lease, a record, an end."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -310,9 +311,10 @@ def main() -> None:
     config = Config(**json.loads(Path(sys.argv[1]).read_text()))
     mutants.apply_in_writer()
     configure_logging("faults")
-    from faults.trades import Trades  # it needs this module
+    from faults.real_bot import RealBot  # they need this module
+    from faults.trades import Trades
 
-    writer = {"rows": Rows, "trades": Trades}[config.kind](config)
+    writer = {"rows": Rows, "trades": Trades, "bot": RealBot}[config.kind](config)
     threading.Thread(target=lambda: (signal.sigwait(ends), writer.stopping.set()), daemon=True).start()
     writer.run()
 
