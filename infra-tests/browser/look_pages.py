@@ -205,3 +205,10 @@ def test_no_page_scrolls_sideways_or_cuts_its_words(
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= size[0], f"the page is {wide} px wide and scrolls sideways"
         assert cut_off(page) == []
+        if size != NARROW:  # there a wide table may scroll in its own frame
+            hidden = page.evaluate(
+                """() => [...document.querySelectorAll(".scroll")]
+                    .filter((frame) => frame.offsetParent && frame.scrollWidth > frame.clientWidth + 1)
+                    .map((frame) => frame.getAttribute("aria-label"))"""
+            )
+            assert hidden == [], "tables with columns out of sight"
