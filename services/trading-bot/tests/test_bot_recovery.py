@@ -532,6 +532,40 @@ def test_what_is_put_into_the_spool_comes_out_of_it_the_same(
     spool.close()
 
 
+def test_what_a_dead_bot_left_in_a_spool_of_its_own_is_taken_over(
+    database: Away, bots: Callable[..., Bot], tmp_path: Path
+) -> None:
+    """The decision to sell, taken while the database was away, stands in the second spool only; so does the venue's."""
+    clock, strategy = Clock(at=BEGIN), Told()
+    first = FactSpool(tmp_path / "spool")
+    first.open()  # somebody else's, who has nothing in it
+    bot = bots(database, clock, strategy=strategy, bot_partial_fills=False)
+    passes(bot, clock, 2)
+    database.away = True
+    strategy.target = "FLAT"
+    passes(bot, clock, 2)
+    kill(bot)
+    first.close()
+    assert (tmp_path / "spool-2").is_dir()
+    damaged = tmp_path / "spool-3"
+    damaged.mkdir()
+    (damaged / "000000000001.jsonl").write_bytes(b"no record\n" * 5)
+    database.away = False
+    expire_lease(database.inner)
+    two = bots(database, clock, holder="two", strategy=strategy, bot_partial_fills=False)
+    passes(two, clock, 1)
+    assert len(facts(database)["trades"]) == 1
+    reasons = database.read(lambda conn: list(conn.execute(select(OrderIntent.reason)).scalars()), name="reasons")
+    assert "found at the venue" not in reasons, "its own words, from its own spool"
+    assert recoveries(database)[-1]["spools_left_behind"] == 1
+    (alert,) = [row for row in events(database, "ALERT") if row.error_code == "BOT-030"]
+    assert "spool-3" in alert.message
+    taken = FactSpool(tmp_path / "spool-2")
+    assert taken.open().unacknowledged == 0, "and let go of again"
+    taken.close()
+    check_books(database)
+
+
 def test_an_exit_that_was_decided_twice_around_an_outage_is_sent_once(database: Away, bots: Callable[..., Bot]) -> None:
     clock, strategy = Clock(at=BEGIN), Told()
     bot = bots(database, clock, strategy=strategy, bot_partial_fills=False)

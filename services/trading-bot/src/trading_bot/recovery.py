@@ -6,6 +6,7 @@ what was found is said in one event.
 
 from __future__ import annotations
 
+import heapq
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +14,7 @@ from datetime import datetime
 from itertools import islice
 
 from sqlalchemy import Connection
+from tradedb.errors import SwitchyardError
 
 from trading_bot import ledger
 from trading_bot.desk import Desk
@@ -21,7 +23,7 @@ from trading_bot.identity import server_identity
 from trading_bot.kit import RECOVERY_DEADLINE_S, Kit
 from trading_bot.orders import Intent, VenueFill
 from trading_bot.spool import Opened
-from trading_bot.spooled import Decided, Noted
+from trading_bot.spooled import Decided, FactSpool, Noted
 
 _AT_ONCE = 500  # facts that are looked up in one query
 
@@ -33,6 +35,7 @@ class Found:
     """What a recovery found and did. ``torn_bytes`` were cut off the spool's end: a write that never was durable."""
 
     torn_bytes: int = 0
+    spools_left_behind: int = 0
     spool_replayed: int = 0
     spool_known: int = 0
     venue_fills_added: int = 0
@@ -66,12 +69,18 @@ def recover(kit: Kit, now: datetime, opened: Opened | None, candles: Sequence[Ca
         up). Whatever was written until then is whole, and the next call finds it.
     """
     found = Found(torn_bytes=opened.torn_bytes if opened else 0)
+    with kit.spool.left_behind(lambda error: _say_unreadable(kit, error)) as others:
+        return _recover(kit, now, candles, [*others, kit.spool], found)
+
+
+def _recover(kit: Kit, now: datetime, candles: Sequence[Candle], spools: list[FactSpool], found: Found) -> Desk:
     identity = kit.read(server_identity, "server-identity")
+    found.spools_left_behind = sum(1 for spool in spools[:-1] if spool.state().unacknowledged)
     found.books_caught_up = _open_old_books(kit)
-    found.other_server = kit.spool.acknowledged_by not in (None, identity)
+    found.other_server = any(_of_another(spool, identity) for spool in spools)
     restored: list[Intent] = []
-    for entries in _entries(kit, found):
-        restored += _restore_decisions(kit, entries, found)
+    for entries in _entries(kit, spools, identity):
+        restored += _restore_decisions(kit, [noted for _, noted in entries], found)
     _write_orders(kit)
     session = _open_session(kit)  # after the decisions, which may have brought back its account
     newest = kit.read(lambda conn: ledger.newest_fill(conn, kit.venue.name), "venue-cursor")
@@ -82,12 +91,14 @@ def recover(kit: Kit, now: datetime, opened: Opened | None, candles: Sequence[Ca
         cursor=_trusted(kit, newest),
         exit_reason=kit.read(lambda conn: ledger.last_exit_reason(conn, session.id), "exit-reason"),
     )
-    replayed: list[int] = []
-    for entries in _entries(kit, found):
-        _replay_fills(desk, entries, found)
-        replayed += [entry.number for entry in entries]
+    replayed: dict[int, list[int]] = {}
+    for entries in _entries(kit, spools, identity):
+        _replay_fills(desk, [noted for _, noted in entries], found)
+        for place, noted in entries:
+            replayed.setdefault(place, []).append(noted.number)
     # not before all is done: half a replay for another server must be begun again
-    kit.spool.acknowledge(replayed, identity)
+    for place, numbers in replayed.items():
+        spools[place].acknowledge(numbers, identity)
     desk.intake.see(candles)
     _ask_venue(desk, now, restored, found)
     account = desk.books().account
@@ -174,12 +185,32 @@ def _trusted(kit: Kit, newest: ledger.Cursor) -> int:
 # --- the spool --------------------------------------------------------------------------------------------------------
 
 
-def _entries(kit: Kit, found: Found) -> Iterator[list[Noted]]:
-    """Give what is to be replayed, some at a time: everything for another server, else what nobody acknowledged."""
-    entries = iter(kit.spool.retained() if found.other_server else kit.spool.unacknowledged())
+def _entries(kit: Kit, spools: list[FactSpool], identity: str) -> Iterator[list[tuple[int, Noted]]]:
+    """Give what is to be replayed, each with the place of its spool in the list, some at a time.
+
+    Of a spool that another server acknowledged, that is everything, else what nobody did; of several, by their times.
+    """
+    each = [_placed(place, spool, identity) for place, spool in enumerate(spools)]
+    entries = heapq.merge(*each, key=lambda found: found[1].at)
     while some := list(islice(entries, _AT_ONCE)):
         _keep_lead(kit)
         yield some
+
+
+def _placed(place: int, spool: FactSpool, identity: str) -> Iterator[tuple[int, Noted]]:
+    for noted in spool.retained() if _of_another(spool, identity) else spool.unacknowledged():
+        yield place, noted
+
+
+def _of_another(spool: FactSpool, identity: str) -> bool:
+    """Whether another server, or another time of this one, has what is in a spool."""
+    return spool.acknowledged_by not in (None, identity)
+
+
+def _say_unreadable(kit: Kit, error: SwitchyardError) -> None:
+    """What stands in such a spool alone is not replayed: somebody has to look. What the venue knows is asked there."""
+    log.critical("spool_left_behind_unreadable", extra={"code": error.code, "what": error.what, "fix": error.fix})
+    kit.diary.tell("ALERT", "critical", f"a spool that another bot left: {error.what}", error_code=error.code)
 
 
 def _restore_decisions(kit: Kit, entries: list[Noted], found: Found) -> list[Intent]:

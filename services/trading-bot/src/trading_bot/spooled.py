@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from tradedb.errors import SwitchyardError
+
 from trading_bot.ledger import SessionTerms
 from trading_bot.orders import Intent, VenueFill
 from trading_bot.spool import Entry, Opened, Spool, SpoolBusy, SpoolState
+from trading_bot.spool.inspect import spool_folders
 
 _FOLDERS = 9  # processes that share a state folder: more than any deploy overlaps
 
@@ -36,6 +40,13 @@ class Noted:
 
     number: int
     fact: Decided | VenueFill
+
+    @property
+    def at(self) -> tuple[datetime, int]:
+        """Return when it happened by the market's time, and the venue's number of it."""
+        if isinstance(self.fact, Decided):
+            return self.fact.intent.signal_time, 0
+        return self.fact.filled_at, self.fact.sequence
 
 
 class FactSpool:
@@ -64,15 +75,45 @@ class FactSpool:
         for n in range(1, _FOLDERS + 1):
             spool = self._make(self._folder if n == 1 else self._folder.with_name(f"{self._folder.name}-{n}"))
             try:
-                opened = spool.open()
+                return self._take(spool)
             except SpoolBusy as error:
                 busy = error
-                continue
-            self._spool = spool
-            self.acknowledged_by = opened.identity
-            return opened
         assert busy is not None  # noqa: S101  the loop ran
         raise busy
+
+    @contextmanager
+    def left_behind(self, unreadable: Callable[[SwitchyardError], None]) -> Iterator[list[FactSpool]]:
+        """Take the spools beside this one whose process has ended, until the end of the context.
+
+        A decision that such a process took while the database was away may stand nowhere else.
+
+        Args:
+            unreadable: told of a spool that is damaged, or not ours to read; it is left as it is.
+        """
+        taken: list[FactSpool] = []
+        try:
+            for folder in spool_folders(self._folder.parent):
+                if folder == self._open_spool().folder:
+                    continue
+                other = FactSpool(folder, self._make)
+                try:
+                    other._take(self._make(folder))
+                except SpoolBusy:
+                    continue  # its process lives, and knows what it knows
+                except SwitchyardError as error:
+                    unreadable(error)
+                else:
+                    taken.append(other)
+            yield taken
+        finally:
+            for other in taken:
+                other.prune()
+                other.close()
+
+    def _take(self, spool: Spool) -> Opened:
+        opened = spool.open()
+        self._spool, self.acknowledged_by = spool, opened.identity
+        return opened
 
     @property
     def is_open(self) -> bool:
