@@ -16,6 +16,7 @@ from faults import checker
 from faults.final import Final, read_final
 from faults.places import Database, Place, Process
 from faults.record import WRITES, History, Recorder, load
+from faults.venue_file import differences
 from faults.work import Config
 
 
@@ -212,6 +213,12 @@ class Bench:
         sent_away = [op for op in failed if str(op.error).startswith("DB-")]
         reasons = sorted({str(op.error) for op in sent_away})
         assert sent_away == [], f"{len(sent_away)} calls were sent away: {reasons}, {sent_away[0].key}"
+
+    def venue_forgot_nothing(self, name: str) -> None:
+        """What the database holds of a writer's venue, the venue knows; it may know more."""
+        said = differences(self.folder / f"state-{name}" / "venue.db", read_final(self.database.fetch))
+        forgotten = [what for what in said if "the venue forgot" in what or "the venue never made" in what]
+        assert not forgotten, "\n".join(forgotten)
 
     def close(self) -> None:
         """Leave nothing running, whatever happened."""

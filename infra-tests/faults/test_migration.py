@@ -82,7 +82,7 @@ def test_a_migrator_that_is_killed(bench: Bench, loopback: EmbeddedPlace, whole_
             process.kill()
             process.communicate(timeout=30)
             killed += process.returncode == -9
-            assert _revision(database) in whole
+            assert _revision(database) in whole, "half a migration is there"
             migrate.upgrade(database.url("migrator"))
             assert database.execute(SCHEMA) == whole_schema
     bench.note(killed=killed)
@@ -99,7 +99,9 @@ def _wait_for_migrator(database: ThrowawayDatabase) -> None:
 
 def _revision(database: ThrowawayDatabase) -> str | None:
     if database.execute("SELECT to_regclass('alembic_version')") == [(None,)]:
-        assert database.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
+        assert database.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)], (
+            "half a migration"
+        )
         return None
     rows = database.execute("SELECT version_num FROM alembic_version")
     return rows[0][0] if rows else None

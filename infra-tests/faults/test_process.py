@@ -34,6 +34,7 @@ def test_out_of_memory(bench: Bench, tier: Tier) -> None:
             bench.expects_death("trades-1")
             (group / "cgroup.procs").write_text(str(process.pid))
             assert process.wait(60) == -9, process.log()[-2000:]
+        bench.venue_forgot_nothing("trades-1")
     bench.start("trades", "trades-1", **LEASE)
     bench.wait_written(20, "trades-1")
     bench.finish()
