@@ -102,15 +102,16 @@ class Probes:
 
 
 def _spool(state: SpoolState | None) -> dict[str, Any] | None:
-    """How full the spool is; None before it is open. ``oldest_s`` is of what waits for the database."""
+    """How full the spool is; None before it is open. Only what waits for the database is bounded by the limit."""
     if state is None:
         return None
     age_s = state.oldest_unacknowledged_s
     return {
         "entries": state.entries,
         "unacknowledged": state.unacknowledged,
-        "bytes": state.bytes,
+        "waiting_bytes": state.bytes,
         "limit_bytes": state.limit_bytes,
+        "disk_bytes": state.disk_bytes,
         "oldest_s": None if age_s is None else round(age_s, 1),
     }
 
