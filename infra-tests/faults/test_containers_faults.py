@@ -1,4 +1,4 @@
-"""The faults that containers have: killed, frozen, taken off the network, cut off at both ends, out of memory."""
+"""The faults that containers have, from killed to out of memory, and those that have to be the same on every target."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from targets import Target
 from targets.compose import ComposeTarget
 
 from faults.bench import Bench
+from faults.bot_lives import STEPS, full_disk, killed_at
+from faults.contention import deadlocks, long_locks, serialization_failures
 from faults.places.compose import ComposePlace, Container
 from faults.plugin import NewBench, Tier
 
@@ -105,6 +107,7 @@ def test_a_container_out_of_memory(bench: Bench) -> None:
         ended = _container(bench, "trades-1")
         assert ended.wait(90) == 137, ended.log()
         assert ended.killed_for_memory()
+        bench.venue_forgot_nothing("trades-1")
     bench.start("trades", "trades-1", **LEASE)
     bench.wait_written(20, "trades-1")
     bench.finish()
@@ -120,3 +123,66 @@ def test_a_restarted_database_container(bench: Bench) -> None:
         bench.wait_written(30)
     history, _ = bench.finish()
     bench.nobody_was_sent_away(history)
+
+
+@pytest.mark.full
+@pytest.mark.needs("containers")
+@pytest.mark.fault("F8", "leaked-connections")
+def test_a_slow_line_to_the_database_container(bench: Bench, place: ComposePlace) -> None:
+    """64 kbit/s: writes go on; nobody opens a second connection for what is under way already."""
+    _writers(bench)
+    most = 0
+    with bench.fault("64 kbit/s"), place.slow(_container(bench, "rows-1"), "64kbit"):
+        until_at = time.monotonic() + 20
+        while time.monotonic() < until_at:
+            most = max(most, len(bench.database.backends()))
+            time.sleep(0.5)
+        bench.wait_written(5, "rows-1")
+    bench.note(connections=most)
+    bench.finish()
+    assert most <= 4
+
+
+@pytest.mark.full
+@pytest.mark.needs("containers")
+@pytest.mark.fault("F9", "lost-connection-is-final")
+def test_resets_between_a_bot_and_the_database_container(bench: Bench, place: ComposePlace, tier: Tier) -> None:
+    _writers(bench)
+    with bench.fault("resets"):
+        for _ in range(tier.pick(5, 15)):
+            with place.reset(_container(bench, "trades-1")):
+                time.sleep(0.1)
+            time.sleep(1.9)
+    bench.wait_written(20, "trades-1")
+    history, _ = bench.finish()
+    bench.nobody_was_sent_away(history)
+
+
+@pytest.mark.full
+@pytest.mark.fault("F12", "full-spool-ignored", "full-spool-stops-exits")
+def test_a_bots_container_without_room_for_its_spool(bench: Bench) -> None:
+    def take_all() -> None:
+        _container(bench, "bot-1").run("dd", "if=/dev/zero", "of=/disk/ballast", "bs=512", check=False)
+
+    full_disk(bench, "/disk", "/disk/spool", take_all, lambda: _container(bench, "bot-1").run("rm", "/disk/ballast"))
+
+
+@pytest.mark.fault("F14", "deadlock-is-final")
+def test_a_deadlock_in_the_database_container(bench: Bench, tier: Tier) -> None:
+    deadlocks(bench, tier.pick(1, 6))
+
+
+@pytest.mark.fault("F15", "serialization-is-final")
+def test_serialization_failures_in_the_database_container(bench: Bench, tier: Tier) -> None:
+    serialization_failures(bench, tier.pick(20, 150))
+
+
+@pytest.mark.fault("F16", "lock-timeout-is-final")
+def test_a_long_lock_in_the_database_container(bench: Bench, tier: Tier) -> None:
+    long_locks(bench, tier.pick(1, 3))
+
+
+@pytest.mark.full
+@pytest.mark.fault("F19", "venue-in-memory")
+def test_a_bots_container_killed_at_every_step(bench: Bench) -> None:
+    killed_at(bench, STEPS)

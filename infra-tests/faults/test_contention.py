@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg2
@@ -14,38 +10,11 @@ from tradedb import migrate
 from tradedb.testing import ROLE_PASSWORDS
 
 from faults.bench import Bench
+from faults.contention import deadlocks, long_locks, serialization_failures
 from faults.places.embedded import EmbeddedPlace
 from faults.plugin import Tier
 
 pytestmark = pytest.mark.targets("embedded")
-# who looks for a deadlock first is its victim: the writer, after 1 s
-PATIENT = "SET LOCAL deadlock_timeout = '60s'"
-
-
-@contextmanager
-def _again_and_again(bench: Bench, place: EmbeddedPlace, statements: str) -> Iterator[list[int]]:
-    """Somebody else's transactions, one after the other, as the administrator; yields how many were done."""
-    end = threading.Event()
-    done: list[int] = []
-
-    def disturb() -> None:
-        connection = place.server.connect(bench.database.name)
-        try:
-            while not end.is_set():
-                with suppress(psycopg2.errors.DeadlockDetected, psycopg2.errors.SerializationFailure):
-                    connection.cursor().execute(statements)
-                    done.append(1)
-                end.wait(0.05)
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=disturb)
-    thread.start()
-    try:
-        yield done
-    finally:
-        end.set()
-        thread.join(30)
 
 
 def _take_all(bench: Bench, place: EmbeddedPlace, held: list[psycopg2.extensions.connection]) -> None:
@@ -73,43 +42,13 @@ def test_connections_run_out(bench: Bench, loopback: EmbeddedPlace) -> None:
 
 
 @pytest.mark.fault("F14", "deadlock-is-final")
-def test_a_deadlock_is_tried_again(bench: Bench, loopback: EmbeddedPlace, tier: Tier) -> None:
-    """Another transaction takes the account first and then the lease; the writer, in the reverse order, loses."""
-    bench.start("trades", "trades-1")
-    bench.wait_written(10, "trades-1")
-    cross = f"""
-        BEGIN; {PATIENT};
-        SELECT 1 FROM trading_sessions FOR UPDATE; SELECT pg_sleep(0.2); SELECT 1 FROM bot_lease FOR UPDATE;
-        COMMIT
-    """
-    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
-    with bench.fault("deadlocks"), _again_and_again(bench, loopback, cross):
-        deadline = time.monotonic() + 60
-        while bench.database.value(deadlocks) < tier.pick(3, 6) and time.monotonic() < deadline:
-            time.sleep(0.2)
-    bench.wait_written(20, "trades-1")
-    bench.note(deadlocks=bench.database.value(deadlocks))
-    history, _ = bench.finish()
-    assert bench.row.notes["deadlocks"] >= tier.pick(3, 6), "there was no deadlock"
-    bench.nobody_was_sent_away(history)
+def test_a_deadlock_is_tried_again(bench: Bench, tier: Tier) -> None:
+    deadlocks(bench, tier.pick(3, 6))
 
 
 @pytest.mark.fault("F15", "serialization-is-final")
-def test_a_serialization_failure_is_tried_again(bench: Bench, loopback: EmbeddedPlace, tier: Tier) -> None:
-    """With snapshots of the strictest kind, and somebody who changes the account meanwhile."""
-    bench.database.execute(
-        f"ALTER ROLE trading_bot IN DATABASE {bench.database.name} SET default_transaction_isolation = 'serializable'"
-    )
-    bench.start("trades", "trades-1")
-    bench.wait_written(10, "trades-1")
-    touch = "BEGIN; UPDATE trading_sessions SET updated_at = now(); SELECT pg_sleep(0.05); COMMIT"
-    with bench.fault("serialization failures"), _again_and_again(bench, loopback, touch):
-        bench.wait_written(tier.pick(40, 150), "trades-1")
-    history, _ = bench.finish()
-    bench.nobody_was_sent_away(history)
-    repeated = sum(op.body.get("tries", 1) > 1 for op in history.acknowledged())
-    bench.note(repeated=repeated)
-    assert repeated, "nothing collided"
+def test_a_serialization_failure_is_tried_again(bench: Bench, tier: Tier) -> None:
+    serialization_failures(bench, tier.pick(40, 150))
 
 
 @pytest.mark.fault("F15", "no-session-lock")
@@ -136,17 +75,5 @@ def test_two_decisions_about_one_account_at_once(bench: Bench, tier: Tier) -> No
 
 
 @pytest.mark.fault("F16", "lock-timeout-is-final")
-def test_a_long_lock_is_waited_out_within_the_call(bench: Bench, loopback: EmbeddedPlace, tier: Tier) -> None:
-    """Each statement waits 2 s at most (lock_timeout) and is tried again; the call ends well when the lock goes."""
-    for name in ("rows-1", "trades-1"):
-        bench.start(name.partition("-")[0], name)
-        bench.wait_written(10, name)
-    with bench.fault("a lock of 5 s"), bench.observed():
-        for _ in range(tier.pick(1, 3)):
-            loopback.server.execute(
-                f"BEGIN; {PATIENT}; LOCK TABLE trades, fills, order_intents; SELECT pg_sleep(5); COMMIT",
-                database=bench.database.name,
-            )
-            bench.wait_written(20)
-    history, _ = bench.finish()
-    bench.nobody_was_sent_away(history)
+def test_a_long_lock_is_waited_out_within_the_call(bench: Bench, tier: Tier) -> None:
+    long_locks(bench, tier.pick(1, 3))

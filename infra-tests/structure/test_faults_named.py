@@ -14,9 +14,20 @@ TESTS = list(named_tests())
 HERE = "infra-tests/faults/"
 
 
-def test_every_fault_that_can_be_injected_has_a_test() -> None:
+def _without(target: str) -> set[str]:
+    """The faults that no test of the suite, nor one that the table lists of the whole stack, injects on a target."""
     wanted = {f"F{n}" for n in (*range(1, 21), 27)}
-    assert wanted - {named.fault for named in TESTS} == set()
+    there = {named.fault for named in TESTS if target in (named.targets or (target,))}
+    for row in SECTION.splitlines():
+        if row.startswith("|") and re.search(r"`infra-tests/test_\w+\.py::", row):  # these run on every target
+            there |= set(re.findall(r"\bF\d+\b", row.split("|")[1]))
+    return wanted - there
+
+
+def test_every_fault_is_injected_on_embedded_and_on_compose_or_the_document_says_why_not() -> None:
+    reasons = SECTION.split("| fault | why not in containers |\n")[1].split("\n\n")[0]
+    assert _without("embedded") == set()
+    assert _without("compose") == set(re.findall(r"^\| (F\d+) \|", reasons, re.MULTILINE))
 
 
 def test_every_test_names_a_defect_that_it_finds() -> None:

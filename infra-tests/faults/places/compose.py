@@ -66,6 +66,10 @@ class Container(Process):
     def stopped(self) -> bool:
         return bool(self._state()["Paused"])
 
+    def run(self, *words: str, check: bool = True) -> None:
+        """Run a command in it, as the writer's user."""
+        docker("exec", self.identity, *words, check=check)
+
     def log(self) -> str:
         done = docker("logs", "--tail", "40", self.identity, check=False)
         return done.stdout + done.stderr
@@ -126,7 +130,7 @@ class ComposePlace(Place):
         assert done.returncode == 0, done.stdout + done.stderr
 
     def spawn(self, config: Path, name: str, where: str, env: dict[str, str]) -> Container:
-        """Start a writer; ``where`` is a limit of memory, like 96m."""
+        """Start a writer; ``where`` is a limit of memory, like 96m, or the folder of a disk of 1 MiB, like /disk."""
         container = f"{self.target.project}-{config.parent.name[:40]}-{name}-{secrets.token_hex(3)}"
         given = {"PYTHONPATH": "/suite", "LOG_LEVEL": "WARNING", **mutants.passed_on(), **env}
         self._made.append(container)
@@ -135,7 +139,7 @@ class ComposePlace(Place):
             "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges:true", "--user=10001:10001",
             # the image has the labels of the stack's own bot, for which nobody must take this one
             "--label", "com.docker.compose.project=", "--label", "com.docker.compose.service=",
-            *(["--memory", where, "--memory-swap", where] if where else []),
+            *_limits(where),
             *(word for key, value in given.items() for word in ("-e", f"{key}={value}")),
             "-v", f"{SUITE}:/suite/faults:ro", "-v", f"{config.parent}:/history",
             "--entrypoint", "python", self.image, "-m", "faults.work", f"/history/{config.name}",
@@ -178,14 +182,46 @@ class ComposePlace(Place):
     @contextmanager
     def cut(self, writer: Container) -> Iterator[None]:
         """Let no packet between a writer and the database arrive, at either end, while the block runs."""
+        with self._rule(writer, "-j", "DROP"):
+            yield
+
+    @contextmanager
+    def reset(self, writer: Container) -> Iterator[None]:
+        """Answer every packet between a writer and the database with a reset while the block runs."""
+        with self._rule(writer, "-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset"):
+            yield
+
+    @contextmanager
+    def _rule(self, writer: Container, *what: str) -> Iterator[None]:
         server = self.target.inspect("postgres")
         server_address = server["NetworkSettings"]["Networks"][self.network]["IPAddress"]
         ends = ((writer.pid, server_address), (server["State"]["Pid"], writer.address(self.network)))
         for pid, peer in ends:
-            run("nsenter", "-t", str(pid), "-n", "iptables", "-w", "-I", "INPUT", "-s", peer, "-j", "DROP")
+            inside(pid, "iptables", "-w", "-I", "INPUT", "-s", peer, *what)
         try:
             yield
         finally:
             for pid, peer in ends:
                 if Path(f"/proc/{pid}").exists():
-                    run("nsenter", "-t", str(pid), "-n", "iptables", "-w", "-D", "INPUT", "-s", peer, "-j", "DROP")
+                    inside(pid, "iptables", "-w", "-D", "INPUT", "-s", peer, *what)
+
+    @contextmanager
+    def slow(self, writer: Container, rate: str) -> Iterator[None]:
+        """Let a writer send no more than a rate like 64kbit while the block runs."""
+        limit = ("tbf", "rate", rate, "burst", "8kb", "latency", "800ms")
+        inside(writer.pid, "tc", "qdisc", "add", "dev", "eth0", "root", *limit)
+        try:
+            yield
+        finally:
+            inside(writer.pid, "tc", "qdisc", "del", "dev", "eth0", "root")
+
+
+def inside(pid: int, *words: str) -> None:
+    """Run a command in the network of a container's process."""
+    run("nsenter", "-t", str(pid), "-n", *words)
+
+
+def _limits(where: str) -> list[str]:
+    if where.startswith("/"):
+        return ["--tmpfs", f"{where}:size=1m,mode=1777"]
+    return ["--memory", where, "--memory-swap", where] if where else []
