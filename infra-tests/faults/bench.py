@@ -121,7 +121,9 @@ class Bench:
         except Exception as error:  # the place's own; the database may be what is missing
             return [f"the database does not say what it holds: {error}"]
         return [
-            str(found) for found in checker.check(history, final) if found.invariant in ("I1", "I2", "I4", "I7", "I8")
+            str(found)
+            for found in checker.check(history, final)
+            if found.invariant in ("I1", "I2", "I4", "I6", "I7", "I8")
         ]
 
     def kill(self, name: str) -> None:

@@ -56,7 +56,8 @@ def _no_fence_no_key() -> None:
 
     _no_epoch_test()
     _no_on_conflict()
-    setattr(facts, "compare_held", lambda *_: None)  # noqa: B010  the type checker knows of no such assignment
+    for name in ("compare_held", "_require_ordered"):
+        setattr(facts, name, lambda *_: None)
 
 
 def _setting(name: str, value: Any) -> Callable[[], None]:
@@ -291,7 +292,9 @@ MUTANTS: dict[str, Mutant] = {
         database=("ALTER ROLE trading_bot RESET idle_in_transaction_session_timeout",),
     ),
     "local-clock": Mutant(
-        "the lease and the order of rows are by the bot's own clock", "I5: |not on the database's clock", _local_clock
+        "the lease and the order of rows are by the bot's own clock",
+        "I[25]: |right says 'standing by'|not on the database's clock",
+        _local_clock,
     ),
     "no-ledger": Mutant(
         "nothing is written into the books", "is not in the ledger", database=_ignored("INSERT", "ledger_entries")
