@@ -64,7 +64,8 @@ def loses_commits(bench: Bench, rounds: int) -> None:
             before = _replayed(bench)
             with bench.fault("acknowledged commits lost"):
                 bot.resume()
-            until(lambda: _replayed(bench)[0] > before[0], 30, "the bot says what it found")  # noqa: B023
+            if acknowledged:  # its log may have reached the disk just before
+                until(lambda: _replayed(bench)[0] > before[0], 30, "the bot says what it found")  # noqa: B023
             bench.wait_written(10, "bot-1")
             back = _replayed(bench)[1] - before[1]
             assert len(acknowledged) <= back <= len(attempted) + ONE_ORDER, "what came back is not what was lost"
