@@ -21,7 +21,7 @@ from trading_bot.venue import Venue, VenueUnreachable
 T = TypeVar("T")
 
 CALL_DEADLINE_S = 5.0  # of one transaction with its retries: short, so that SIGTERM is never kept waiting
-RECOVERY_DEADLINE_S = 12.0
+RECOVERY_DEADLINE_S = 10.0
 
 log = logging.getLogger(__name__)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
+import select
 import signal
 import socket
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 from tradedb.config import DatabaseSettings, load_settings, resolve_database_url
@@ -75,24 +76,32 @@ def run() -> int:
 
 
 class _Ending:
-    """Somebody asked this process to end: SIGTERM or SIGINT."""
+    """Somebody asked this process to end: SIGTERM or SIGINT.
+
+    The signal's handler interrupts whatever the main thread does, also while that holds a lock: it takes none itself,
+    and wakes the main thread through a pipe.
+    """
 
     def __init__(self) -> None:
-        self.asked = threading.Event()
-        self._then: Callable[[], None] = lambda: None
+        self.asked: signal.Signals | None = None
+        self._wakened, self._waker = os.pipe()
+        os.set_blocking(self._waker, False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._heard)
 
-    def then(self, what: Callable[[], None]) -> None:
-        """Do this when it is asked, at once where it was asked already."""
-        self._then = what
-        if self.asked.is_set():
-            what()
+    def wake(self) -> None:
+        """End the wait of the main thread; from any thread."""
+        with contextlib.suppress(BlockingIOError):  # full: it is awake
+            os.write(self._waker, b"!")
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Return whether the process is asked to end, at the latest after so many seconds."""
+        select.select([self._wakened], [], [], timeout_s)
+        return self.asked is not None
 
     def _heard(self, number: int, _frame: object) -> None:
-        log.info("stopping", extra={"signal": signal.Signals(number).name})
-        self.asked.set()
-        self._then()
+        self.asked = signal.Signals(number)
+        self.wake()
 
 
 def _usable_venue(settings: BotSettings, name: str, status: Status, ending: _Ending) -> PaperVenue | None:
@@ -101,7 +110,7 @@ def _usable_venue(settings: BotSettings, name: str, status: Status, ending: _End
     A process that ended instead would be restarted for ever, and could tell nobody why.
     """
     said = ""
-    while not ending.asked.is_set():
+    while not ending.asked:
         try:
             return open_venue(settings, name)
         except SwitchyardError as error:
@@ -110,7 +119,7 @@ def _usable_venue(settings: BotSettings, name: str, status: Status, ending: _End
                 log.critical("venue_unusable", extra={"code": error.code, "what": error.what, "fix": error.fix})
             status.set(role="waiting", reason=f"{error.code}: {error.what}; {error.fix}")
             status.beat()
-            ending.asked.wait(VENUE_RETRY_S)
+            ending.wait(VENUE_RETRY_S)
     return None
 
 
@@ -147,26 +156,21 @@ def fact_spool(settings: BotSettings) -> FactSpool:
 
 def _until_asked(bot: Bot, manager: DatabaseManager, ending: _Ending) -> int:
     """Run the loop in a thread, so that a signal is heard even while a call to the database blocks."""
-    ended, ended_or_asked = threading.Event(), threading.Event()
-
-    def stop() -> None:
-        bot.stop()
-        ended_or_asked.set()
+    ended = threading.Event()
 
     def loop() -> None:
         try:
             bot.run()
         finally:
             ended.set()
-            ended_or_asked.set()
+            ending.wake()
 
-    ending.then(stop)
-    thread = threading.Thread(target=loop, name="loop", daemon=True)
-    thread.start()
-    ended_or_asked.wait()
-    if not ending.asked.is_set():
+    threading.Thread(target=loop, name="loop", daemon=True).start()
+    if not ending.wait():
         log.critical("loop_ended_by_itself")
         return 1
+    log.info("stopping", extra={"signal": ending.asked.name if ending.asked else None})
+    bot.stop()
     # a call that blocks longer than this is left alone: its transaction happens or not, and the next start asks
     if ended.wait(STOP_WITHIN_S):
         manager.dispose()
