@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -17,6 +18,7 @@ from tradedb.errors import SwitchyardError
 from tradedb.failures import DatabaseUnavailable
 from tradedb.manager import DatabaseManager
 from tradedb.models import Fill, OrderIntent, QuarantinedFact, SystemEvent
+from tradedb.testing import migrated_database, throwaway_server
 from trading_bot import ledger
 from trading_bot.bot import Bot
 from trading_bot.diary import KEPT, Diary
@@ -530,6 +532,30 @@ def test_what_is_put_into_the_spool_comes_out_of_it_the_same(
     assert (tmp_path / "spool-2").is_dir()
     second.close()
     spool.close()
+
+
+def test_a_server_that_was_put_back_between_two_calls_is_noticed(bots: Callable[..., Bot], tmp_path: Path) -> None:
+    """Nothing fails: the pool connects to the server that is there now, which has forgotten what it acknowledged."""
+    with throwaway_server() as server, migrated_database(server) as database:
+        manager = DatabaseManager(database.url("trading_bot"), service="trading-bot")
+        clock = Clock(at=BEGIN)
+        bot = bots(manager, clock, strategy=EveryOther(), bot_lease_renew_s=0.2, bot_partial_fills=False)
+        passes(bot, clock, 2)
+        before = facts(manager)
+        server.stop()
+        server.start()
+        database.execute(  # as a restore to the past would leave it
+            "SET session_replication_role = replica; DELETE FROM ledger_entries WHERE venue_trade_id IS NOT NULL;"
+            " DELETE FROM fills; DELETE FROM venue_orders; DELETE FROM order_intents; DELETE FROM trades;"
+            " DELETE FROM positions; DELETE FROM account_history; UPDATE trading_sessions SET total_trades = 0"
+        )
+        assert facts(manager)["fills"] == []
+        time.sleep(0.3)  # until the lease is to be renewed
+        bot._guarded_pass()
+        assert set(facts(manager)["fills"]) >= set(before["fills"])
+        assert recoveries(manager)[-1]["other_server"] is True
+        check_books(manager)
+        manager.dispose()
 
 
 def test_what_a_dead_bot_left_in_a_spool_of_its_own_is_taken_over(

@@ -24,6 +24,7 @@ from trading_bot.desk import Desk
 from trading_bot.diary import Diary
 from trading_bot.feeds import Feed
 from trading_bot.halts import Halts
+from trading_bot.identity import server_identity
 from trading_bot.kit import CALL_DEADLINE_S, Kit
 from trading_bot.lease import LeadershipLost, Lease
 from trading_bot.market import Market
@@ -176,6 +177,7 @@ class Bot:
             return STANDBY_POLL_S
         if self._lease.renewal_due_in() <= 0 or not self._lease.may_decide():
             self._lease.renew()
+            self._notice_another_server()
         desk = self._trusted_desk()
         self._say_trouble_is_over()
         self._trader.settle(desk)
@@ -218,6 +220,15 @@ class Bot:
         log.info("leading", extra={"epoch": self._lease.epoch})
         self._diary.tell("LEADERSHIP", "info", f"{self._lease.holder} leads with epoch {self._lease.epoch}")
         return True
+
+    def _notice_another_server(self) -> None:
+        """Distrust the desk where another server answers than the one that it was made from.
+
+        A restart, a failover or a restore that is over between two calls breaks none of them: the pool connects anew.
+        """
+        if self._desk is not None and self._kit.read(server_identity, "server-identity") != self._desk.identity:
+            log.warning("another_server", extra={"before": self._desk.identity})
+            self._doubtful = True
 
     def _stand_down(self) -> None:
         """Stop believing to lead. What the venue did meanwhile, the new leader learns from the venue."""

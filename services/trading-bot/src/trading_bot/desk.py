@@ -42,7 +42,7 @@ class Desk:
         self.session = session
         self._accounts = Accounts(kit)
         self.intake = Intake(kit, session, self._accounts, identity=identity, cursor=cursor)
-        self._identity = identity
+        self.identity = identity
         self._exit_reason = exit_reason
         self._reported: set[str] = set()  # orders that have their row
         self.left_open: list[ledger.Session] = []  # accounts of other strategies on our market that hold something
@@ -94,7 +94,7 @@ class Desk:
             lambda conn: ledger.place_intent(conn, kit.lease, account, intent), "intent-place", idempotent=True
         )
         if number is not None:
-            kit.spool.acknowledge([number], self._identity)
+            kit.spool.acknowledge([number], self.identity)
         if status == "PENDING":
             self._begin(intent)
             self._submit(intent)
