@@ -153,7 +153,10 @@ def test_attributes_and_settings_are_those_of_the_table(database: ThrowawayDatab
             "trading_bot",
             {"statement_timeout": "10s", "lock_timeout": "2s", "idle_in_transaction_session_timeout": "10s"},
         ),
-        ("dashboard", {"statement_timeout": "5s", "default_transaction_read_only": "on", "temp_file_limit": "1GB"}),
+        (
+            "dashboard",
+            {"statement_timeout": "5s", "default_transaction_read_only": "on", "temp_file_limit": "1GB", "jit": "off"},
+        ),
         ("monitor", {"default_transaction_read_only": "on"}),
         ("backup", {"default_transaction_read_only": "on"}),
         ("migrator", {}),

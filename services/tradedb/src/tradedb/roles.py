@@ -89,6 +89,7 @@ ROLES: tuple[Role, ...] = (
             "lock_timeout": "2s",
             "idle_in_transaction_session_timeout": "10s",
             "tcp_user_timeout": "8s",
+            "jit": "off",  # compiling a question of a page takes longer than its answer
             "temp_file_limit": "1GB",
         },
         # its database page shows who is connected, what waits, and which queries are slow
