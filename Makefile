@@ -36,7 +36,7 @@ copy: setup ## Copy a SQLite file into the running stack: SOURCE=bot=FILE
 setup-dev: ## Make .venv with the tools of tests and checks too
 	@$(PYTHON) scripts/bootstrap.py dev
 test: setup-dev ## Run the tests: TARGET=embedded|compose T=path ARGS="-k word"
-	$(BIN)/python -m pytest $(or $(T),infra-tests $(if $(filter compose,$(TARGET)),,services)) --target=$(or $(TARGET),embedded) $(ARGS)
+	$(BIN)/python -m pytest $(or $(T),infra-tests $(if $(filter compose,$(TARGET)),,services)) $(if $(filter services/%,$(T)),,--target=$(or $(TARGET),embedded)) $(ARGS)
 faults: setup-dev ## Break things on purpose: TIER=quick|full|soak SEED=1 MINUTES=60 TARGET=embedded|compose ARGS=--mutants
 	$(BIN)/python -m pytest $(or $(T),infra-tests/faults) --tier=$(or $(TIER),full) --target=$(or $(TARGET),embedded) $(if $(SEED),--faults-seed=$(SEED)) $(if $(MINUTES),--minutes=$(MINUTES)) $(ARGS)
 look: setup-dev ## Log in and look at each page in a headless browser: TARGET=embedded|compose
